@@ -1,0 +1,1 @@
+"""A simulated engine: real sockets, real eviction, no GPU."""

@@ -1,0 +1,32 @@
+"""
+What can go wrong, by who can do something about it.
+
+Every message names the thing, the value met and the remedy. A gap in a stream is not an error: it is a
+value on the normal path.
+"""
+
+from __future__ import annotations
+
+
+class KvsyncError(Exception):
+    """Anything kvsync raises on purpose."""
+
+
+class ConfigError(KvsyncError):
+    """The operator gave a setting, flag or file that cannot be used."""
+
+
+class FrameError(KvsyncError):
+    """An engine, or a capture of one, sent something that cannot be read."""
+
+
+class DiscoveryError(KvsyncError):
+    """The cluster, or another source of pods, cannot be read."""
+
+
+class CapacityError(KvsyncError):
+    """A limit of ours was reached; what was known before is still known."""
+
+
+class ClosedError(KvsyncError):
+    """The caller used something after closing it."""

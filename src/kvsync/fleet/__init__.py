@@ -1,0 +1,1 @@
+"""Who is there: the pods, their addresses and the models they serve."""

@@ -1,0 +1,1 @@
+"""Match to score to pick: pure decisions, no I/O, no await."""

@@ -1,0 +1,19 @@
+"""
+What every test shares: how hypothesis chooses its examples.
+
+The default profile is the same on every machine and in every run, so a red test stays red until mended.
+`HYPOTHESIS_PROFILE=explore` looks for new examples and prints the blob that replays a failure.
+"""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+# A shared CI core is slow in bursts: a time limit per example would fail at random. pytest-timeout stops what hangs.
+COMMON = {"deadline": None, "print_blob": True, "suppress_health_check": [HealthCheck.too_slow]}
+
+settings.register_profile("default", derandomize=True, **COMMON)
+settings.register_profile("explore", max_examples=2_000, **COMMON)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))

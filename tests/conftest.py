@@ -12,8 +12,8 @@ import os
 from hypothesis import HealthCheck, settings
 
 # A shared CI core is slow in bursts: a time limit per example would fail at random. pytest-timeout stops what hangs.
-COMMON = {"deadline": None, "print_blob": True, "suppress_health_check": [HealthCheck.too_slow]}
+COMMON = settings(deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 
-settings.register_profile("default", derandomize=True, **COMMON)
-settings.register_profile("explore", max_examples=2_000, **COMMON)
+settings.register_profile("default", COMMON, derandomize=True)
+settings.register_profile("explore", COMMON, max_examples=2_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))

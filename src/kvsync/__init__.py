@@ -44,14 +44,17 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     # Both cost more than the rest of the package together: a shared library, and reading the metadata.
-    if name == "Index":
-        from kvsync.index import Index as value
-    elif name == "__version__":
-        from importlib.metadata import version
+    match name:
+        case "Index":
+            from kvsync import index
 
-        value = version("kvsync")
-    else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            value: Any = index.Index
+        case "__version__":
+            from importlib import metadata
+
+            value = metadata.version("kvsync")
+        case _:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value
     return value
 

@@ -1,0 +1,151 @@
+"""
+Everything that checks kvsync, alike on a desk and in CI: `nox -l` lists it, a bare `nox` runs what a change must pass.
+
+A session installs what it needs from `pyproject.toml`, and passes on what stands behind `--`:
+
+    nox -s unit -- tests/unit/stream -k restart
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.5.1"
+nox.options.default_venv_backend = "uv|venv"
+nox.options.error_on_external_run = True
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+PYTHON_PATHS = ["src", "tests", "noxfile.py"]
+C_PATTERNS = ["csrc/include/**/*.h", "csrc/src/**/*.[ch]", "csrc/tests/**/*.[ch]", "src/kvsync/_core/*.[ch]"]
+WORKFLOWS = sorted(Path(".github/workflows").glob("*.yml"))
+STORIES = sorted(Path("tests/e2e").rglob("test_*.py"))
+
+# A bare `nox`. The stories join as soon as there are any.
+nox.options.sessions = ["lint", "unit", "integration", *(["e2e"] if STORIES else [])]
+
+
+def group(name: str) -> tuple[str, ...]:
+    """The requirements of a dependency group."""
+    return nox.project.dependency_groups(PYPROJECT, name)
+
+
+def need(session: nox.Session, *programs: str) -> None:
+    """Stop with a remedy when a program that pip cannot bring is missing."""
+    missing = [program for program in programs if shutil.which(program) is None]
+    if missing:
+        session.error(
+            f"not found: {', '.join(missing)}. The C core needs a C11 compiler and make: "
+            "`apt-get install gcc make` (Debian), `dnf install gcc make` (Fedora)."
+        )
+
+
+def install_for_tests(session: nox.Session) -> None:
+    """Install kvsync in place, so that no stale copy in `build/` is what gets tested, and the test tools."""
+    need(session, "cc")
+    session.install("-e", ".", *group("test"))
+
+
+def pytest(session: nox.Session, folder: str, *options: str) -> None:
+    """Run pytest over `folder`, or over the paths named behind `--`."""
+    named = any(Path(argument.split("::")[0]).exists() for argument in session.posargs)
+    session.run("python", "-m", "pytest", *options, *([] if named else [folder]), *session.posargs)
+
+
+def c_sources() -> list[str]:
+    """Our own C, which excludes what is vendored."""
+    return sorted({str(path) for pattern in C_PATTERNS for path in Path().glob(pattern)})
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check form, types, the walls between rooms, C form, YAML and workflows; changes nothing."""
+    # The dependencies, because types come from them; not kvsync itself, so that no compiler is needed.
+    session.install(*PYPROJECT["project"]["dependencies"], *group("lint"), *group("test"), "nox")
+    session.run("ruff", "format", "--check", ".")
+    session.run("ruff", "check", *session.posargs, ".")
+    session.run("clang-format", "--dry-run", "--Werror", *c_sources())
+    session.run("yamllint", "--strict", ".")
+    session.run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *map(str, WORKFLOWS))
+    session.run("lint-imports", "--no-cache", env={"PYTHONPATH": "src"})
+    session.run("mypy", *PYTHON_PATHS)
+
+
+@nox.session(name="format")
+def format_(session: nox.Session) -> None:
+    """Bring Python and C into form, and mend what ruff can mend."""
+    session.install(*group("format"))
+    session.run("ruff", "check", "--fix", *session.posargs, ".")
+    session.run("ruff", "format", ".")
+    session.run("clang-format", "-i", *c_sources())
+
+
+@nox.session
+def unit(session: nox.Session) -> None:
+    """Test each room alone: the C core by its own program (plain, then with sanitizers), the rest by pytest."""
+    need(session, "cc", "make")
+    install_for_tests(session)
+    if not session.posargs:
+        session.run("make", "-C", "csrc", "test", external=True)
+        session.run("make", "-C", "csrc", "test-asan", external=True)
+    pytest(session, "tests/unit", "-n", "auto")
+
+
+@nox.session
+def integration(session: nox.Session) -> None:
+    """Test rooms that meet, over real sockets, files and processes on this machine."""
+    install_for_tests(session)
+    pytest(session, "tests/integration", "-n", "auto")
+
+
+@nox.session
+def e2e(session: nox.Session) -> None:
+    """Test whole stories through the command line; those marked slow only with `-- -m slow`."""
+    install_for_tests(session)
+    pytest(session, "tests/e2e", "-m", "not slow", "--timeout", "300")
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build sdist and wheel, and install, import and run each in an environment that holds nothing else."""
+    need(session, "cc")
+    session.install(*group("build"))
+    made = Path(session.create_tmp()).resolve()
+    shutil.rmtree(made, ignore_errors=True)
+    # The wheel is built from the sdist, not from this tree: what the sdist forgets is then found missing.
+    session.run("python", "-m", "build", "--outdir", str(made), *session.posargs)
+    wheels, sdists = list(made.glob("*.whl")), list(made.glob("*.tar.gz"))
+    if not wheels or not sdists:
+        session.error(f"expected a wheel and an sdist, got {[path.name for path in made.iterdir()]}")
+    if "-cp311-abi3-" not in wheels[0].name:
+        session.error(f"{wheels[0].name}: one wheel shall serve every Python from 3.11 on; its tag must be cp311-abi3")
+    for artifact in (sdists[0], wheels[0]):
+        install_and_run(session, artifact, made / f"venv-{artifact.suffix[1:]}")
+
+
+def install_and_run(session: nox.Session, artifact: Path, home: Path) -> None:
+    """Install one artifact into a new environment, and use it from outside this tree with warnings as errors."""
+    session.run("python", "-m", "venv", str(home))
+    python = str(home / "bin" / "python")
+    session.run(python, "-m", "pip", "install", "--quiet", str(artifact), external=True)
+    with session.chdir(home):
+        session.run(python, "-W", "error", "-c", "import kvsync; kvsync.Index().close()", external=True)
+        session.run(python, "-W", "error", str(home / "bin" / "kvsync"), "version", external=True)
+        session.run(python, "-m", "pip", "check", external=True)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Install kvsync as a user would, and run its demo; `-- --seconds 20 --json` and the like pass through."""
+    need(session, "cc")
+    session.install(".")
+    session.run("kvsync", "demo", *session.posargs)
+
+
+@nox.session
+def changelog(session: nox.Session) -> None:
+    """Show what the next release will say; `-- build --yes` writes it and removes the fragments."""
+    session.install(*group("changelog"))
+    session.run("towncrier", *(session.posargs or ["build", "--draft", "--version", "next"]))

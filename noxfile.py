@@ -69,7 +69,7 @@ def lint(session: nox.Session) -> None:
     session.run("clang-format", "--dry-run", "--Werror", *c_sources())
     session.run("yamllint", "--strict", ".")
     session.run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *map(str, WORKFLOWS))
-    session.run("lint-imports", "--no-cache", env={"PYTHONPATH": "src"})
+    session.run("lint-imports", "--no-cache", "--no-logo", env={"PYTHONPATH": "src"})
     session.run("mypy", *PYTHON_PATHS)
 
 

@@ -1,0 +1,58 @@
+"""
+The limits and times of this room, as plain values. Reading them from files or the environment is the daemon's job.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceOptions:
+    """
+    How long and how much one engine's stream waits for what is missing.
+
+    `waiting_frames_max` and `waiting_bytes_max` bound what is kept above a hole. A replay is given up
+    `replay_timeout_s` after its last frame, and asked for `replay_attempts` times in a row without any
+    progress. A stream that is silent for `probe_idle_s` at the most is probed. `digests_max` numbers that
+    may come a second time are remembered.
+    """
+
+    waiting_frames_max: int = 4_096
+    waiting_bytes_max: int = 16 * MIB
+    replay_timeout_s: float = 3.0
+    replay_attempts: int = 2
+    probe_idle_s: float = 10.0
+    digests_max: int = 4_096
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriberOptions:
+    """
+    The sockets of all engines and the thread that serves them.
+
+    `frame_bytes_max` is the largest frame that is received at all. `queue_frames_max` frames of an engine
+    wait inside libzmq; at most `burst_frames` frames or `burst_bytes` bytes of one engine are handled before
+    the others have their turn. Frames from `view_bytes_min` bytes on are not copied out of libzmq. `engines_max`
+    sizes libzmq's socket table. At most `replays_max` replays run at once, and beyond 100 engines
+    `probes_per_s` keeps idle probes apart. `seed` makes the spreading of times reproducible.
+    """
+
+    sequence: SequenceOptions = field(default_factory=SequenceOptions)
+    frame_bytes_max: int = 64 * MIB
+    queue_frames_max: int = 2_000
+    burst_frames: int = 64
+    burst_bytes: int = 4 * MIB
+    view_bytes_min: int = 256 * KIB
+    reconnect_first_s: float = 0.2
+    reconnect_max_s: float = 5.0
+    heartbeat_s: float | None = 5.0
+    engines_max: int = 4_096
+    replays_max: int = 64
+    probes_per_s: float = 20.0
+    tick_s: float = 0.1
+    io_threads: int = 1
+    seed: int | None = None

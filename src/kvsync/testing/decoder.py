@@ -11,7 +11,8 @@ and obvious it is. Where the page leaves a choice, these are taken:
 - nesting is counted from the event itself, which is level one, and matters where anything may stand: unknown
   and unused fields, and items of extra keys. Elsewhere a container is a wrong type already;
 - of a map key sent twice the last counts; a key that is no text is unknown, one that is a container is `type`;
-- unknown fields are those of events; a batch may carry what it likes, before and behind its events.
+- unknown fields are those of events; a batch may carry what it likes, before and behind its events. One that is
+  cut short behind them is `truncated` too.
 """
 
 from __future__ import annotations
@@ -254,6 +255,7 @@ class _Batch:
             for _ in range(values):
                 self._pass_value()
         except (TruncatedValue, NotAValue):
+            self._skip(Reason.TRUNCATED)
             return
         self.trailing += int(self._bytes_left() > 0)
 

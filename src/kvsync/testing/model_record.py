@@ -11,18 +11,21 @@ collide and no hashing rule can be wrong.
 
 Where the page leaves a choice, these are taken:
 
-- block i of an event with tokens chains on the block of the hash before it, wherever that is tied, as the first
-  does on its parent; so no orphan ever waits for a hash that is tied;
-- a removal names its medium (so that it can be evidence of loss there), not its kind;
-- an orphan stored again as an orphan waits for what the later event says;
+- every hash that its own event cannot tie, an orphan's too, takes the block of a tied entry of the same hash;
+  and block i of an event chains on the entry before it if that is tied, however it came to be. So nothing ever
+  waits for a hash whose block is known;
+- `parent_missing` and `removed_unknown` count every case; only on an exact medium is it evidence of loss;
+- a removal names its medium and kind, but "the groups named on GPU" of a re-announcement are those of stores;
+- an orphan stored again as an orphan goes on waiting for what the first event said;
 - of several orphans that follow one hash the oldest is joined first, and an entry tied meanwhile keeps its block;
-- a cleared event, and doubt of one medium that it brings, do not spoil `complete`; `doubt()` does.
+- a cleared event, and the doubt that it brings, do not spoil `complete`; `doubt()` does;
+- `placeholders` and `masked` count hashes; a medium's name with a NUL in it is beyond a limit.
 """
 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
@@ -69,7 +72,6 @@ COUNTERS = (
     "placeholders",
     "masked",
     "retied",
-    "orphans_joined",
     "orphans_dropped",
 )
 
@@ -114,7 +116,7 @@ class Block:
 
 @dataclass(slots=True)
 class Orphan:
-    """What an entry needs to find its block once its predecessor's is known."""
+    """What an untied entry needs to find its block once its predecessor's is known."""
 
     predecessor: EngineHash
     local: Local
@@ -127,7 +129,6 @@ class Entry:
     copies: int = 0
     doubtful: bool = False
     block: Block | None = None
-    orphan: Orphan | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -193,6 +194,7 @@ class Record:
     media: dict[str, Medium] = field(default_factory=dict)
     kinds: dict[KindKey, dict[EngineHash, Entry]] = field(default_factory=dict)
     groups: dict[int, GroupFacts] = field(default_factory=dict)
+    groups_stored_on_gpu: set[int] = field(default_factory=set)
     ghosts: dict[Slot, Ghost] = field(default_factory=dict)
     removals: deque[Ghost] = field(default_factory=deque)
     orphans: dict[Slot, Orphan] = field(default_factory=dict)
@@ -205,7 +207,15 @@ class Record:
 
     def begin(self) -> None:
         """Begin a life, of which nothing has been heard."""
-        for part in (self.media, self.kinds, self.groups, self.ghosts, self.removals, self.orphans):
+        for part in (
+            self.media,
+            self.kinds,
+            self.groups,
+            self.groups_stored_on_gpu,
+            self.ghosts,
+            self.removals,
+            self.orphans,
+        ):
             part.clear()
         self.media[GPU] = Medium(Trust.PARTIAL, BEGINNING)
         self.dialect = self.sequence = None
@@ -297,39 +307,48 @@ class Record:
         if not event.hashes:
             return
         kind = KindKey(event.medium, event.group)
-        if self.is_beyond_limits(kind):
+        if not self.name_kind(kind):
             self.skip(Reason.LIMIT, tally)
             return
-        medium = self.name_medium(event.medium)
-        entries = self.kinds.setdefault(kind, {})
+        medium = self.media[event.medium]
+        if event.medium == GPU:
+            self.groups_stored_on_gpu.add(event.group)
         locals_ = self.learn_and_cut(event)
         if locals_ is not None and event.parent is not None:
             self.look_for_loss(event, kind, medium)
-        spares_copies = locals_ is not None and self.is_reannouncement(event, medium, entries)
+        spares_copies = locals_ is not None and self.is_reannouncement(event, medium)
         predecessor = event.parent
         for i, engine_hash in enumerate(event.hashes):
-            entry = self.enter(Slot(kind, engine_hash), spares_copies, tally)
+            slot = Slot(kind, engine_hash)
+            self.enter(slot, spares_copies, tally)
             if locals_ is None:
-                self.tie_by_hash(Slot(kind, engine_hash), entry)
+                self.tie_by_hash(slot)
             else:
-                self.tie_by_tokens(Slot(kind, engine_hash), entry, predecessor, locals_[i], event)
-            self.ghosts.pop(Slot(kind, engine_hash), None)
+                self.tie_by_tokens(slot, predecessor, locals_[i], event)
+            self.ghosts.pop(slot, None)
             predecessor = engine_hash
         self.settle(event.medium)
 
-    def is_beyond_limits(self, kind: KindKey) -> bool:
-        return (kind.medium not in self.media and len(self.media) >= MEDIA_MAX) or (
-            kind not in self.kinds and len(self.kinds) >= KINDS_MAX
-        )
+    def name_kind(self, kind: KindKey) -> bool:
+        """Let a medium and a kind exist; False, and nothing done, beyond the limits."""
+        if kind.medium not in self.media and len(self.media) >= MEDIA_MAX:
+            return False
+        if kind not in self.kinds and len(self.kinds) >= KINDS_MAX:
+            return False
+        if "\0" in kind.medium:
+            return False
+        self.name_medium(kind.medium)
+        self.kinds.setdefault(kind, {})
+        return True
 
     def learn_and_cut(self, event: StoredEvent) -> list[Local] | None:
         """The blocks an event ties its hashes to, None when it cannot; what it teaches is kept."""
         count, size = len(event.hashes), event.block_size
         if not event.tokens:
-            self.counters["placeholders"] += 1
+            self.counters["placeholders"] += count
             return None
         if len(event.tokens) != count * size or (event.extras is not None and len(event.extras) != count):
-            self.counters["masked"] += 1
+            self.counters["masked"] += count
             return None
         facts = self.groups.setdefault(event.group, GroupFacts())
         facts.block_size = max(facts.block_size, size)
@@ -345,24 +364,25 @@ class Record:
         assert event.parent is not None
         if self.tied_block(kind, event.parent) is not None or self.is_held(event.parent):
             return
+        self.counters["parent_missing"] += 1
         if event.medium == GPU and medium.trust is Trust.EXACT:
-            self.counters["parent_missing"] += 1
             self.complete = False
             self.doubt(GPU, PARENT_MISSING)
 
-    def is_reannouncement(self, event: StoredEvent, medium: Medium, entries: Mapping[EngineHash, Entry]) -> bool:
+    def is_reannouncement(self, event: StoredEvent, medium: Medium) -> bool:
         if event.medium != GPU or event.parent is not None or len(event.hashes) < 2:
             return False
-        if any(kind.medium == GPU and kind.group != event.group for kind in self.kinds):
+        if self.groups_stored_on_gpu != {event.group}:
             return False
+        entries = self.kinds[KindKey(GPU, event.group)]
         return medium.trust is not Trust.EXACT or all(engine_hash in entries for engine_hash in event.hashes)
 
-    def enter(self, slot: Slot, spares_copies: bool, tally: Tally) -> Entry:
+    def enter(self, slot: Slot, spares_copies: bool, tally: Tally) -> None:
         """Count one more copy, or none where the event only tells again what is held."""
         entries = self.kinds[slot.kind]
         entry = entries.get(slot.hash)
         if entry is None:
-            entry = entries[slot.hash] = Entry(copies=1)
+            entries[slot.hash] = Entry(copies=1)
             tally.stored += 1
         elif entry.doubtful:
             entry.copies, entry.doubtful = 1, False
@@ -370,7 +390,6 @@ class Record:
         else:
             entry.copies += 0 if spares_copies else 1
             self.count_again(spares_copies, tally)
-        return entry
 
     def count_again(self, spares_copies: bool, tally: Tally) -> None:
         if spares_copies:
@@ -378,57 +397,47 @@ class Record:
         else:
             tally.stored += 1
 
-    def tie_by_hash(self, slot: Slot, entry: Entry) -> None:
-        if entry.block is None:
+    def tie_by_tokens(self, slot: Slot, predecessor: EngineHash | None, local: Local, event: StoredEvent) -> None:
+        before = self.root(event) if predecessor is None else self.tied_block(slot.kind, predecessor)
+        if before is not None:
+            block, known = before.child(local), self.entry(slot).block
+            if known is not None and known is not block:
+                self.counters["retied"] += 1
+            self.tie(slot, block)
+            return
+        self.tie_by_hash(slot)
+        if self.entry(slot).block is None and slot not in self.orphans:
+            assert predecessor is not None
+            self.keep_aside(slot, Orphan(predecessor, local))
+
+    def tie_by_hash(self, slot: Slot) -> None:
+        if self.entry(slot).block is None:
             block = self.tied_block(slot.kind, slot.hash)
             if block is not None:
                 self.tie(slot, block)
 
-    def tie_by_tokens(
-        self, slot: Slot, entry: Entry, predecessor: EngineHash | None, local: Local, event: StoredEvent
-    ) -> None:
-        before = self.root(event) if predecessor is None else self.tied_block(slot.kind, predecessor)
-        if before is not None:
-            block = before.child(local)
-            if entry.block is not None and entry.block is not block:
-                self.counters["retied"] += 1
-            self.tie(slot, block)
-        elif entry.block is None:
-            assert predecessor is not None
-            self.keep_aside(slot, entry, Orphan(predecessor, local))
-
     # ------------------------------------------------------------------ orphans
 
-    def keep_aside(self, slot: Slot, entry: Entry, orphan: Orphan) -> None:
-        if slot not in self.orphans and len(self.orphans) >= ORPHANS_MAX:
+    def keep_aside(self, slot: Slot, orphan: Orphan) -> None:
+        if len(self.orphans) >= ORPHANS_MAX:
             self.counters["orphans_dropped"] += 1
-            return
-        entry.orphan = orphan
-        self.orphans[slot] = orphan
+        else:
+            self.orphans[slot] = orphan
 
     def tie(self, slot: Slot, block: Block) -> None:
         """Give an entry its block, and then every entry that only waited for this one."""
         self.entry(slot).block = block
-        work = [slot]
+        work = [(slot, block)]
         while work:
-            slot = work.pop(0)
-            block = self.settle_orphan(slot)
+            slot, block = work.pop(0)
+            self.orphans.pop(slot, None)
             for waiting, its_block in [*self.twins(slot, block), *self.followers(slot.hash, block)]:
                 if self.entry(waiting).block is None:
-                    self.counters["orphans_joined"] += self.entry(waiting).orphan is not None
                     self.entry(waiting).block = its_block
-                    work.append(waiting)
+                    work.append((waiting, its_block))
 
     def entry(self, slot: Slot) -> Entry:
         return self.kinds[slot.kind][slot.hash]
-
-    def settle_orphan(self, slot: Slot) -> Block:
-        """A tied entry waits for nothing any more."""
-        entry = self.entry(slot)
-        entry.orphan = None
-        self.orphans.pop(slot, None)
-        assert entry.block is not None
-        return entry.block
 
     def twins(self, slot: Slot, block: Block) -> list[tuple[Slot, Block]]:
         """The untied entries of the same hash in other kinds, with the block they take."""
@@ -451,13 +460,13 @@ class Record:
     def remove(self, event: RemovedEvent, tally: Tally) -> None:
         if not event.hashes:
             return
-        if event.medium not in self.media and len(self.media) >= MEDIA_MAX:
+        kind = KindKey(event.medium, event.group)
+        if not self.name_kind(kind):
             self.skip(Reason.LIMIT, tally)
             return
-        medium = self.name_medium(event.medium)
-        kind = KindKey(event.medium, event.group)
+        medium = self.media[event.medium]
         for engine_hash in event.hashes:
-            if engine_hash in self.kinds.get(kind, {}):
+            if engine_hash in self.kinds[kind]:
                 self.take_copy(Slot(kind, engine_hash))
                 tally.removed += 1
             else:

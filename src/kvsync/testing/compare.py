@@ -1,0 +1,181 @@
+"""
+Hold two indexes against each other: the same operations, and everything that can be seen must be the same.
+
+One is the plain model, the other what is to be trusted. The first difference is told in a sentence that names
+the seed and the step, so that it can be had again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Protocol
+
+from kvsync.errors import KvsyncError
+from kvsync.testing.history import Apply, Clear, Doubt, History, Operation, Question, Remove, Restart
+from kvsync.testing.truth import hash_text
+from kvsync.types import Applied, Engine, EngineHash, ExtraKeys, Match, Trust
+
+COUNTERS = (
+    "frames",
+    "duplicate",
+    "gaps",
+    "stored",
+    "removed",
+    "cleared",
+    "reannounced",
+    "skipped_type",
+    "skipped_range",
+    "skipped_hash",
+    "skipped_depth",
+    "skipped_truncated",
+    "skipped_limit",
+    "skipped_batch",
+    "unknown_tag",
+    "unknown_field",
+    "trailing",
+    "removed_unknown",
+    "parent_missing",
+    "placeholders",
+    "masked",
+    "retied",
+    "orphans_dropped",
+)
+"""The counters whose meaning docs/design/index.md fixes."""
+
+RECORD = ("model", "trust", "sequence", "lives", "block_size", "dialect", "orphans", "ghosts")
+
+
+class AnyIndex(Protocol):
+    """What is compared of an index."""
+
+    def apply(self, engine: Engine, payload: bytes, *, model: str, sequence: int | None = None) -> Applied: ...
+    def match(
+        self,
+        tokens: Any,
+        *,
+        model: str,
+        lora: str | None = None,
+        cache_salt: str | None = None,
+        extra_keys: ExtraKeys | None = None,
+        engines: Iterable[Engine] | None = None,
+    ) -> Mapping[Engine, Match]: ...
+    def clear(self, engine: Engine, medium: str | None = None) -> None: ...
+    def restart(self, engine: Engine) -> None: ...
+    def doubt(self, engine: Engine, reason: str, medium: str | None = None) -> None: ...
+    def remove(self, engine: Engine) -> None: ...
+    def trust(self, engine: Engine, medium: str | None = None) -> Trust: ...
+    def engines(self) -> list[Engine]: ...
+    def record(self, engine: Engine) -> Any: ...
+    def engine_hashes(self, engine: Engine) -> Mapping[str, Mapping[int, Mapping[EngineHash, int]]]: ...
+
+
+class Differs(AssertionError):
+    """The two indexes do not agree."""
+
+
+def play(index: AnyIndex, operation: Operation) -> Applied | None:
+    """
+    Do one operation; what it says it did, if it says anything.
+
+    Telling an index about an engine or a medium it never heard of is no difference, whatever it answers.
+    """
+    try:
+        match operation:
+            case Apply(engine, model, payload, sequence):
+                return index.apply(engine, payload, model=model, sequence=sequence)
+            case Clear(engine, medium):
+                index.clear(engine, medium)
+            case Restart(engine):
+                index.restart(engine)
+            case Doubt(engine, medium):
+                index.doubt(engine, "told", medium)
+            case Remove(engine):
+                index.remove(engine)
+    except (KvsyncError, KeyError):
+        if isinstance(operation, Apply):
+            raise
+    return None
+
+
+def compare_history(index: AnyIndex, model: AnyIndex, history: History, *, questions: int = 4, every: int = 1) -> None:
+    """
+    Play a history to both and compare after each operation; Differs tells the first difference.
+
+    `questions` are asked after every operation, records and hashes looked at after every `every`-th and the last.
+    """
+    step = 0
+    for step, operation in enumerate(history, start=1):
+        where = f"seed {history.seed}, step {step}, {_told(operation)}"
+        _check(f"{where}: applied", play(index, operation), play(model, operation))
+        compare_answers(index, model, history.questions(questions, step), where)
+        if step % every == 0:
+            compare_records(index, model, where)
+    compare_records(index, model, f"seed {history.seed}, after all {step} steps")
+
+
+def compare_answers(index: AnyIndex, model: AnyIndex, questions: Iterable[Question], where: str = "") -> None:
+    """Ask both the same; Differs for the first answer that is not the same."""
+    for question in questions:
+        answers = [_ask(each, question) for each in (index, model)]
+        _check(f"{where}: match of {question}", *answers)
+
+
+def compare_records(index: AnyIndex, model: AnyIndex, where: str = "") -> None:
+    """Look at everything both know of every engine; Differs for the first thing that is not the same."""
+    _check(f"{where}: engines", sorted(index.engines()), sorted(model.engines()))
+    for engine in model.engines():
+        place = f"{where}: {engine}"
+        for (name, mine), (_, its) in zip(_seen(index, engine), _seen(model, engine), strict=True):
+            _check(f"{place} {name}", mine, its)
+
+
+def _ask(index: AnyIndex, question: Question) -> dict[Engine, tuple[object, ...]]:
+    prompt = question.prompt
+    found = index.match(
+        list(prompt.tokens),
+        model=question.model,
+        lora=prompt.lora,
+        cache_salt=prompt.cache_salt,
+        extra_keys=list(prompt.extra_keys) or None,
+    )
+    return {
+        engine: (match.blocks, match.tokens, dict(match.by_medium), match.certain, match.trust)
+        for engine, match in found.items()
+    }
+
+
+def _seen(index: AnyIndex, engine: Engine) -> Iterator[tuple[str, object]]:
+    """Everything there is to see of one engine, by name."""
+    record = index.record(engine)
+    yield "hashes", _listed(index.engine_hashes(engine))
+    yield "trust", index.trust(engine)
+    yield "media", {name: (medium.trust, medium.entries, medium.doubtful) for name, medium in record.media.items()}
+    yield "trust by medium", {name: index.trust(engine, name) for name in record.media}
+    for name in RECORD:
+        yield name, getattr(record, name)
+    yield "counters", {name: record.counters.get(name, 0) for name in COUNTERS}
+
+
+def _listed(table: Mapping[str, Mapping[int, Mapping[EngineHash, int]]]) -> dict[tuple[str, int, str], int]:
+    return {
+        (medium, group, f"{type(engine_hash).__name__} {hash_text(engine_hash)}"): copies
+        for medium, groups in table.items()
+        for group, hashes in groups.items()
+        for engine_hash, copies in hashes.items()
+    }
+
+
+def _check(what: str, mine: object, its: object) -> None:
+    if mine == its:
+        return
+    if isinstance(mine, dict) and isinstance(its, dict):
+        keys = [key for key in {**mine, **its} if mine.get(key) != its.get(key)]
+        some = "; ".join(f"{key}: {mine.get(key)!r}, the model says {its.get(key)!r}" for key in keys[:4])
+        raise Differs(f"{what}: {len(keys)} differ: {some}")
+    raise Differs(f"{what}: {mine!r}, the model says {its!r}")
+
+
+def _told(operation: Operation) -> str:
+    if isinstance(operation, Apply):
+        return f"frame {operation.sequence} of {operation.engine} ({len(operation.payload)} bytes)"
+    return repr(operation)

@@ -1,0 +1,328 @@
+/* kvsync: which engine holds which prefix block.
+ *
+ * One index follows any number of engines. Event payloads go in as the bytes the engine sent; the
+ * question "how many leading blocks of this prompt does each engine hold" comes out.
+ *
+ * What an event means is written down in docs/design/index.md; this header says how to call.
+ *
+ * Threads. Any function may be called from any thread at any time on a live index, except
+ * kvs_index_destroy, which nobody else may be beside or after. Writers (apply, clear, restart, doubt,
+ * add, remove) and the audits (engine_status, medium_status, export) take turns. Readers (match, match_hashes, block_hashes)
+ * run together, and beside a writer, which lets them in after at most KVS_SLICE_BLOCKS blocks.
+ *
+ * Failure. Every function that can fail returns a kvs_status. Unless its comment says otherwise, a
+ * status other than KVS_OK means that nothing changed and no output was written.
+ *
+ * Memory. Pointers passed in are borrowed for the call. What a function hands out names its free
+ * function. Text is UTF-8 with an explicit length and is not NUL-terminated, unless it is said to be. */
+#ifndef KVSYNC_H
+#define KVSYNC_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define KVS_VERSION "0.1.0"
+
+/* A writer lets waiting readers in after this many blocks. */
+#define KVS_SLICE_BLOCKS 64
+/* Limits on what a stranger controls; docs/design/index.md says what happens beyond each. */
+#define KVS_HASH_BYTES_MAX 64
+#define KVS_TEXT_BYTES_MAX 4096
+#define KVS_MEDIUM_BYTES_MAX 64
+#define KVS_DEPTH_MAX 32
+#define KVS_MEDIA_MAX 8
+#define KVS_KINDS_MAX 32
+#define KVS_ORPHANS_MAX 16384
+#define KVS_GHOSTS_MAX 4096
+#define KVS_ENGINES_MAX 16777215
+
+#define KVS_STATUS_MAP(X)                               \
+  X(OK, 0, "done")                                      \
+  X(ERR_ARGUMENT, 1, "an argument is out of its range") \
+  X(ERR_MEMORY, 2, "memory could not be allocated")     \
+  X(ERR_ENGINE, 3, "no engine has this number")         \
+  X(ERR_CAPACITY, 4, "a fixed limit of the index is reached")
+
+typedef enum kvs_status {
+#define X(name, code, text) KVS_##name = code,
+  KVS_STATUS_MAP(X)
+#undef X
+} kvs_status;
+
+/* How far the record of an engine may be believed; the larger, the less. */
+typedef enum kvs_trust {
+  KVS_TRUST_EXACT = 0,
+  KVS_TRUST_PARTIAL = 1,
+  KVS_TRUST_STALE = 2,
+  KVS_TRUST_UNKNOWN = 3
+} kvs_trust;
+
+/* Why a medium is not exact. */
+#define KVS_REASON_MAP(X)                              \
+  X(NONE, 0, "none")                                   \
+  X(BEGINNING, 1, "beginning unseen")                  \
+  X(GAP, 2, "gap")                                     \
+  X(UNDECODABLE, 3, "undecodable event")               \
+  X(REMOVED_UNKNOWN, 4, "removal of a block not held") \
+  X(PARENT_MISSING, 5, "parent never stored")          \
+  X(CLEARED_ABOVE, 6, "a faster medium was cleared")   \
+  X(EVICTED, 7, "evicted to keep within memory")       \
+  X(MEMORY, 8, "out of memory")                        \
+  X(TOLD, 9, "told")
+
+typedef enum kvs_reason {
+#define X(name, code, text) KVS_REASON_##name = code,
+  KVS_REASON_MAP(X)
+#undef X
+} kvs_reason;
+
+/* What the wire can show of extra keys. */
+typedef enum kvs_dialect {
+  KVS_DIALECT_NONE = 0, /* nothing stored with tokens yet */
+  KVS_DIALECT_ABSENT = 1,
+  KVS_DIALECT_UNTAGGED = 2,
+  KVS_DIALECT_TAGGED = 3
+} kvs_dialect;
+
+/* What is counted for each engine, in this order; kvs_counter_name gives the names. */
+#define KVS_COUNTER_MAP(X)                \
+  X(FRAMES, frames)                       \
+  X(DUPLICATE, duplicate)                 \
+  X(GAPS, gaps)                           \
+  X(STORED, stored)                       \
+  X(REMOVED, removed)                     \
+  X(CLEARED, cleared)                     \
+  X(REANNOUNCED, reannounced)             \
+  X(SKIPPED_TYPE, skipped_type)           \
+  X(SKIPPED_RANGE, skipped_range)         \
+  X(SKIPPED_HASH, skipped_hash)           \
+  X(SKIPPED_DEPTH, skipped_depth)         \
+  X(SKIPPED_TRUNCATED, skipped_truncated) \
+  X(SKIPPED_LIMIT, skipped_limit)         \
+  X(SKIPPED_BATCH, skipped_batch)         \
+  X(SKIPPED_MEMORY, skipped_memory)       \
+  X(UNKNOWN_TAG, unknown_tag)             \
+  X(UNKNOWN_FIELD, unknown_field)         \
+  X(TRAILING, trailing)                   \
+  X(REMOVED_UNKNOWN, removed_unknown)     \
+  X(PARENT_MISSING, parent_missing)       \
+  X(PLACEHOLDERS, placeholders)           \
+  X(MASKED, masked)                       \
+  X(RETIED, retied)                       \
+  X(ORPHANS_JOINED, orphans_joined)       \
+  X(ORPHANS_DROPPED, orphans_dropped)     \
+  X(EVICTED, evicted)
+
+typedef enum kvs_counter {
+#define X(name, text) KVS_COUNTER_##name,
+  KVS_COUNTER_MAP(X)
+#undef X
+      KVS_COUNTERS_COUNT
+} kvs_counter;
+
+typedef struct kvs_index kvs_index;
+
+typedef struct kvs_options {
+  uint64_t seed;           /* of every block hash; keep it secret */
+  uint64_t bytes_max;      /* ceiling of everything the index allocates; 0 = none */
+  uint64_t fail_allocation; /* for tests: the n-th allocation fails once; 0 = none */
+} kvs_options;
+
+typedef struct kvs_applied {
+  uint64_t stored;      /* hashes that gained a copy or came to be held */
+  uint64_t removed;     /* hashes that lost a copy or were dropped */
+  uint64_t cleared;     /* entries that clears took away */
+  uint64_t skipped;     /* events that could not be applied */
+  uint64_t reannounced; /* hashes told again without a new copy */
+} kvs_applied;
+
+typedef struct kvs_extra_key {
+  const char *identifier;
+  size_t identifier_bytes;
+  uint64_t offset; /* first token */
+  uint64_t length; /* tokens */
+} kvs_extra_key;
+
+typedef struct kvs_query {
+  const uint32_t *tokens; /* host byte order */
+  size_t tokens_count;
+  const char *model;
+  size_t model_bytes;
+  const char *lora; /* NULL = none */
+  size_t lora_bytes;
+  const char *cache_salt; /* NULL = none */
+  size_t cache_salt_bytes;
+  const kvs_extra_key *extra_keys; /* in any order */
+  size_t extra_keys_count;
+  const uint32_t *engines; /* ask only these; NULL = all */
+  size_t engines_count;
+} kvs_query;
+
+typedef struct kvs_match_row {
+  uint32_t engine;
+  uint32_t blocks;  /* leading blocks without a hole, 1 or more */
+  uint64_t tokens;  /* in those blocks */
+  uint32_t media_at; /* first of this row's places in kvs_matches.media */
+  uint8_t media_count;
+  uint8_t certain; /* 0: the engine's dialect cannot tell apart what was asked */
+  uint8_t trust;   /* kvs_trust, worst over the engine's media */
+} kvs_match_row;
+
+typedef struct kvs_match_medium {
+  uint32_t medium; /* kvs_index_medium_name */
+  uint32_t blocks; /* leading blocks whose fastest copy lies there */
+} kvs_match_medium;
+
+/* One allocation: free it with kvs_matches_free. Rows in no particular order. */
+typedef struct kvs_matches {
+  uint32_t rows_count;
+  const kvs_match_row *rows;
+  const kvs_match_medium *media;
+} kvs_matches;
+
+typedef struct kvs_engine_status {
+  int64_t sequence; /* last number applied, -1 = none */
+  uint64_t lives;   /* 1 + restarts */
+  uint64_t entries; /* (kind, hash) pairs held */
+  uint64_t orphans;
+  uint64_t ghosts;
+  uint32_t block_size; /* usual size, 0 = not learned */
+  uint32_t media_count;
+  uint8_t dialect; /* kvs_dialect */
+  uint8_t trust;   /* kvs_trust, worst over media */
+  uint64_t counters[KVS_COUNTERS_COUNT];
+} kvs_engine_status;
+
+typedef struct kvs_medium_status {
+  uint32_t medium;
+  uint8_t trust;  /* kvs_trust */
+  uint8_t reason; /* kvs_reason */
+  uint64_t entries;
+  uint64_t doubtful;
+} kvs_medium_status;
+
+/* One held (kind, hash). */
+typedef struct kvs_export_row {
+  uint64_t hash;         /* an integer hash, or where its bytes begin in kvs_export.bytes */
+  uint64_t block;        /* our block hash, if tied */
+  uint32_t hash_bytes;   /* 0 = integer hash */
+  uint32_t medium;
+  uint32_t group;
+  uint32_t copies;
+  uint8_t tied;
+  uint8_t doubtful;
+} kvs_export_row;
+
+/* One allocation: free it with kvs_export_free. */
+typedef struct kvs_export {
+  uint64_t rows_count;
+  const kvs_export_row *rows;
+  const uint8_t *bytes;
+} kvs_export;
+
+typedef struct kvs_stats {
+  uint64_t bytes;       /* allocated now */
+  uint64_t bytes_peak;
+  uint64_t bytes_max;   /* 0 = none */
+  uint64_t engines;
+  uint64_t models;
+  uint64_t blocks;      /* distinct block hashes held by anybody */
+  uint64_t entries;     /* (engine, kind, hash) held */
+  uint64_t holder_sets; /* distinct sets of holders */
+  uint64_t evicted;
+} kvs_stats;
+
+/* NUL-terminated, static. kvs_counter_name is NULL beyond the last. */
+const char *kvs_version(void);
+const char *kvs_status_name(kvs_status status);
+const char *kvs_status_text(kvs_status status);
+const char *kvs_reason_text(kvs_reason reason);
+const char *kvs_counter_name(unsigned counter);
+
+/* Make an empty index.
+ * KVS_ERR_ARGUMENT  a pointer is NULL.
+ * KVS_ERR_MEMORY    not enough of it. */
+kvs_status kvs_index_create(const kvs_options *options, kvs_index **index);
+
+/* End it and free all it holds; NULL is allowed. Results handed out earlier stay valid. */
+void kvs_index_destroy(kvs_index *index);
+
+/* Begin a record for one engine that serves `model`; `engine` is its number from now on, never reused.
+ * Its trust is unknown until something is applied.
+ * KVS_ERR_CAPACITY  KVS_ENGINES_MAX numbers are used up.
+ * KVS_ERR_MEMORY, KVS_ERR_ARGUMENT (a text longer than KVS_TEXT_BYTES_MAX). */
+kvs_status kvs_index_engine_add(kvs_index *index, const char *model, size_t model_bytes, uint32_t *engine);
+
+/* End a record and forget all of it. Cost: O(its own entries), in slices.
+ * KVS_ERR_ENGINE. */
+kvs_status kvs_index_engine_remove(kvs_index *index, uint32_t engine);
+
+/* Apply one event batch. Whatever the bytes are, the answer is KVS_OK and `applied` says what happened:
+ * undecodable events are skipped one by one, counted by reason, and doubted (docs/design/index.md).
+ * `sequence` is the frame's number, or -1 for none.
+ * Each event applies whole, or not at all; the one exception is memory: when it runs out in the middle
+ * of a stored event, the blocks entered so far, all of them held by the engine, stay, the event counts as skipped
+ * and the medium is at best partial; in the middle of a removed event, the medium becomes stale.
+ * KVS_ERR_ENGINE.
+ * Cost: one pass over the bytes; about two cache misses per hash. */
+kvs_status kvs_index_apply(kvs_index *index, uint32_t engine, const uint8_t *payload, size_t payload_bytes,
+                           int64_t sequence, kvs_applied *applied);
+
+/* The caller knows that the engine holds nothing on `medium` (NULL: on all, and then any next number
+ * continues). Drops the entries; trust becomes exact.
+ * KVS_ERR_ENGINE, KVS_ERR_ARGUMENT (the engine never named this medium). */
+kvs_status kvs_index_clear(kvs_index *index, uint32_t engine, const char *medium, size_t medium_bytes);
+
+/* The engine began a new life: everything learned of the old one is dropped, number 0 is expected.
+ * Trust is partial until number 0 has been applied.  KVS_ERR_ENGINE. */
+kvs_status kvs_index_restart(kvs_index *index, uint32_t engine);
+
+/* Doubt all that is held on `medium` (NULL: on every medium): trust becomes stale, or partial where nothing is held.
+ * O(1).  KVS_ERR_ENGINE, KVS_ERR_ARGUMENT (the engine never named this medium). */
+kvs_status kvs_index_doubt(kvs_index *index, uint32_t engine, const char *medium, size_t medium_bytes);
+
+/* Count the leading blocks of a prompt that each engine holds; engines that hold none get no row.
+ * Reads only.
+ * KVS_ERR_ARGUMENT  a pointer is NULL while its count is not 0, or a text is too long.
+ * KVS_ERR_MEMORY    no room for scratch or result.
+ * Cost: hashing, and one probe a block, for each distinct (block size, dialect) among the model's
+ * engines, up to the first block that no asked engine can match. */
+kvs_status kvs_index_match(kvs_index *index, const kvs_query *query, const kvs_matches **matches);
+
+/* The same for block hashes made by kvs_index_block_hashes, over all models. */
+kvs_status kvs_index_match_hashes(kvs_index *index, const uint64_t *hashes, size_t hashes_count,
+                                  const uint32_t *engines, size_t engines_count, const kvs_matches **matches);
+
+void kvs_matches_free(const kvs_matches *matches);
+
+/* Write the block hashes of a prompt's whole blocks (tagged dialect) to `hashes`, which has room for
+ * tokens_count / block_size of them.  KVS_ERR_ARGUMENT (block_size 0 or beyond 2^20, ...), KVS_ERR_MEMORY. */
+kvs_status kvs_index_block_hashes(const kvs_index *index, const kvs_query *query, uint32_t block_size,
+                                  uint64_t *hashes);
+
+/* KVS_ERR_ENGINE. */
+kvs_status kvs_index_engine_status(kvs_index *index, uint32_t engine, kvs_engine_status *status);
+
+/* The `nth` medium the engine named; KVS_ERR_ARGUMENT beyond the last, KVS_ERR_ENGINE. */
+kvs_status kvs_index_medium_status(kvs_index *index, uint32_t engine, uint32_t nth, kvs_medium_status *status);
+
+/* The name of a medium number: NUL-terminated, upper case, lives as long as the index; NULL if unknown. */
+const char *kvs_index_medium_name(kvs_index *index, uint32_t medium);
+
+/* Worst trust over the engine's media, kvs_trust; KVS_ERR_ENGINE. O(1). */
+kvs_status kvs_index_trust(kvs_index *index, uint32_t engine, uint8_t *trust);
+
+/* List all that the engine holds, as of one moment.  KVS_ERR_ENGINE, KVS_ERR_MEMORY. */
+kvs_status kvs_index_export(kvs_index *index, uint32_t engine, const kvs_export **list);
+void kvs_export_free(const kvs_export *list);
+
+void kvs_index_stats(kvs_index *index, kvs_stats *stats);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,98 @@
+/* Event batches, from msgpack bytes to plain values. Pure: no index, no state beyond the scratch.
+ *
+ * The wire forms and since when: docs/design/index.md and the table in decode.c. */
+#ifndef KVS_DECODE_H
+#define KVS_DECODE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct kvs__cursor {
+  const uint8_t *at;
+  const uint8_t *end;
+};
+
+/* Why an event cannot be applied. */
+enum kvs__fault {
+  KVS__FINE = 0,
+  KVS__FAULT_TYPE,
+  KVS__FAULT_RANGE,
+  KVS__FAULT_HASH,
+  KVS__FAULT_DEPTH,
+  KVS__FAULT_TRUNCATED,
+  KVS__FAULT_LIMIT,
+  KVS__FAULT_BATCH,
+  KVS__FAULT_MEMORY
+};
+
+/* An engine hash as sent: an integer, or bytes inside the payload. */
+struct kvs__sent_hash {
+  uint64_t value;
+  const uint8_t *bytes; /* NULL = integer */
+  uint32_t length;
+};
+
+struct kvs__text {
+  const char *at; /* NULL = nil */
+  size_t bytes;
+};
+
+enum kvs__tag { KVS__TAG_UNKNOWN, KVS__TAG_STORED, KVS__TAG_REMOVED, KVS__TAG_CLEARED };
+
+/* One event. Arrays lie in the scratch, texts in the payload. */
+struct kvs__event {
+  enum kvs__tag tag;
+  uint8_t dialect; /* kvs_dialect that a stored event's form implies */
+  size_t hashes_count;
+  size_t tokens_count;
+  int has_parent;
+  struct kvs__sent_hash parent;
+  uint32_t block_size;
+  struct kvs__text lora_name;
+  struct kvs__text lora_id; /* as text, whatever it was */
+  struct kvs__text medium;
+  struct kvs__text cache_salt;
+  struct kvs__text spec_kind;
+  uint32_t group;
+  int64_t window; /* -1 = nil */
+  int has_extras;
+  size_t extras_count;
+  struct kvs__cursor extras; /* the entries, validated */
+  uint64_t unknown_fields;
+  char lora_id_digits[24];
+};
+
+/* Grown as needed, owned by whoever decodes. */
+struct kvs__scratch {
+  struct kvs__sent_hash *hashes;
+  size_t hashes_capacity;
+  uint32_t *tokens;
+  size_t tokens_capacity;
+};
+
+struct kvs__batch {
+  struct kvs__cursor rest;
+  uint64_t events_left;
+  uint64_t elements_after; /* values of the outer array after the events, still unread */
+  int map;
+};
+
+/* Step into a batch, up to its first event. FINE, or TRUNCATED or BATCH. */
+enum kvs__fault kvs__batch_open(struct kvs__batch *batch, const uint8_t *payload, size_t bytes);
+
+/* Decode the next event and step over it. After any fault but TRUNCATED the next one can be read, unless `*lost`
+ * says that nothing after it can. */
+enum kvs__fault kvs__batch_next(struct kvs__batch *batch, struct kvs__scratch *scratch,
+                                struct kvs__event *event, int *lost);
+
+/* Step over what follows the events. FINE or TRUNCATED; `trailing` counts bytes behind the batch. */
+enum kvs__fault kvs__batch_close(struct kvs__batch *batch, uint64_t *trailing);
+
+/* Extras of an event, one block after the other: the hash of its entry. `cursor` begins as event->extras. */
+struct kvs__hasher;
+uint64_t kvs__extras_next(const struct kvs__hasher *hasher, const struct kvs__event *event,
+                          struct kvs__cursor *cursor);
+
+void kvs__scratch_end(struct kvs__scratch *scratch);
+
+#endif

@@ -1,0 +1,30 @@
+/* A small map from a 64-bit key to a non-zero 32-bit value: open addressing, doubling.
+ *
+ * For side tables of one engine or of the holder sets, where a rare pause of a rehash is bearable. */
+#ifndef KVS_MAP_H
+#define KVS_MAP_H
+
+#include <stdint.h>
+
+#include "memory.h"
+
+struct kvs__map_slot {
+  uint64_t key;
+  uint32_t value; /* 0 = free */
+  uint32_t unused;
+};
+
+struct kvs__map {
+  struct kvs__map_slot *slots;
+  uint32_t capacity; /* 0 or a power of two */
+  uint32_t count;
+};
+
+/* 0 = absent. */
+uint32_t kvs__map_get(const struct kvs__map *map, uint64_t key);
+/* Insert or overwrite; 0 = out of memory, nothing changed. */
+int kvs__map_set(struct kvs__map *map, struct kvs__memory *memory, uint64_t key, uint32_t value);
+void kvs__map_remove(struct kvs__map *map, struct kvs__memory *memory, uint64_t key);
+void kvs__map_end(struct kvs__map *map, struct kvs__memory *memory);
+
+#endif

@@ -1,0 +1,6 @@
+"""What setuptools and cffi make of csrc."""
+
+from typing import Any
+
+ffi: Any
+lib: Any

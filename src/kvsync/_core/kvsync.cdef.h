@@ -1,0 +1,172 @@
+/* csrc/include/kvsync.h as cffi reads it: declarations only, constants left to the compiler. */
+
+#define KVS_HASH_BYTES_MAX ...
+#define KVS_TEXT_BYTES_MAX ...
+#define KVS_ENGINES_MAX ...
+
+typedef enum kvs_status {
+  KVS_OK = ...,
+  KVS_ERR_ARGUMENT = ...,
+  KVS_ERR_MEMORY = ...,
+  KVS_ERR_ENGINE = ...,
+  KVS_ERR_CAPACITY = ...,
+  ...
+} kvs_status;
+
+typedef enum kvs_trust {
+  KVS_TRUST_EXACT = ...,
+  KVS_TRUST_PARTIAL = ...,
+  KVS_TRUST_STALE = ...,
+  KVS_TRUST_UNKNOWN = ...,
+  ...
+} kvs_trust;
+
+typedef enum kvs_reason { KVS_REASON_NONE = ..., KVS_REASON_TOLD = ..., ... } kvs_reason;
+
+typedef enum kvs_dialect {
+  KVS_DIALECT_NONE = ...,
+  KVS_DIALECT_ABSENT = ...,
+  KVS_DIALECT_UNTAGGED = ...,
+  KVS_DIALECT_TAGGED = ...,
+  ...
+} kvs_dialect;
+
+typedef enum kvs_counter { KVS_COUNTERS_COUNT = ..., ... } kvs_counter;
+
+typedef struct kvs_index kvs_index;
+
+typedef struct kvs_options {
+  uint64_t seed;
+  uint64_t bytes_max;
+  uint64_t fail_allocation;
+} kvs_options;
+
+typedef struct kvs_applied {
+  uint64_t stored;
+  uint64_t removed;
+  uint64_t cleared;
+  uint64_t skipped;
+  uint64_t reannounced;
+} kvs_applied;
+
+typedef struct kvs_extra_key {
+  const char *identifier;
+  size_t identifier_bytes;
+  uint64_t offset;
+  uint64_t length;
+} kvs_extra_key;
+
+typedef struct kvs_query {
+  const uint32_t *tokens;
+  size_t tokens_count;
+  const char *model;
+  size_t model_bytes;
+  const char *lora;
+  size_t lora_bytes;
+  const char *cache_salt;
+  size_t cache_salt_bytes;
+  const kvs_extra_key *extra_keys;
+  size_t extra_keys_count;
+  const uint32_t *engines;
+  size_t engines_count;
+} kvs_query;
+
+typedef struct kvs_match_row {
+  uint32_t engine;
+  uint32_t blocks;
+  uint64_t tokens;
+  uint32_t media_at;
+  uint8_t media_count;
+  uint8_t certain;
+  uint8_t trust;
+} kvs_match_row;
+
+typedef struct kvs_match_medium {
+  uint32_t medium;
+  uint32_t blocks;
+} kvs_match_medium;
+
+typedef struct kvs_matches {
+  uint32_t rows_count;
+  const kvs_match_row *rows;
+  const kvs_match_medium *media;
+} kvs_matches;
+
+typedef struct kvs_engine_status {
+  int64_t sequence;
+  uint64_t lives;
+  uint64_t entries;
+  uint64_t orphans;
+  uint64_t ghosts;
+  uint32_t block_size;
+  uint32_t media_count;
+  uint8_t dialect;
+  uint8_t trust;
+  uint64_t counters[...];
+} kvs_engine_status;
+
+typedef struct kvs_medium_status {
+  uint32_t medium;
+  uint8_t trust;
+  uint8_t reason;
+  uint64_t entries;
+  uint64_t doubtful;
+} kvs_medium_status;
+
+typedef struct kvs_export_row {
+  uint64_t hash;
+  uint64_t block;
+  uint32_t hash_bytes;
+  uint32_t medium;
+  uint32_t group;
+  uint32_t copies;
+  uint8_t tied;
+  uint8_t doubtful;
+} kvs_export_row;
+
+typedef struct kvs_export {
+  uint64_t rows_count;
+  const kvs_export_row *rows;
+  const uint8_t *bytes;
+} kvs_export;
+
+typedef struct kvs_stats {
+  uint64_t bytes;
+  uint64_t bytes_peak;
+  uint64_t bytes_max;
+  uint64_t engines;
+  uint64_t models;
+  uint64_t blocks;
+  uint64_t entries;
+  uint64_t holder_sets;
+  uint64_t evicted;
+} kvs_stats;
+
+const char *kvs_version(void);
+const char *kvs_status_name(kvs_status status);
+const char *kvs_status_text(kvs_status status);
+const char *kvs_reason_text(kvs_reason reason);
+const char *kvs_counter_name(unsigned counter);
+
+kvs_status kvs_index_create(const kvs_options *options, kvs_index **index);
+void kvs_index_destroy(kvs_index *index);
+kvs_status kvs_index_engine_add(kvs_index *index, const char *model, size_t model_bytes, uint32_t *engine);
+kvs_status kvs_index_engine_remove(kvs_index *index, uint32_t engine);
+kvs_status kvs_index_apply(kvs_index *index, uint32_t engine, const uint8_t *payload, size_t payload_bytes,
+                           int64_t sequence, kvs_applied *applied);
+kvs_status kvs_index_clear(kvs_index *index, uint32_t engine, const char *medium, size_t medium_bytes);
+kvs_status kvs_index_restart(kvs_index *index, uint32_t engine);
+kvs_status kvs_index_doubt(kvs_index *index, uint32_t engine, const char *medium, size_t medium_bytes);
+kvs_status kvs_index_match(kvs_index *index, const kvs_query *query, const kvs_matches **matches);
+kvs_status kvs_index_match_hashes(kvs_index *index, const uint64_t *hashes, size_t hashes_count,
+                                  const uint32_t *engines, size_t engines_count, const kvs_matches **matches);
+void kvs_matches_free(const kvs_matches *matches);
+kvs_status kvs_index_block_hashes(const kvs_index *index, const kvs_query *query, uint32_t block_size,
+                                  uint64_t *hashes);
+kvs_status kvs_index_engine_status(kvs_index *index, uint32_t engine, kvs_engine_status *status);
+kvs_status kvs_index_medium_status(kvs_index *index, uint32_t engine, uint32_t nth, kvs_medium_status *status);
+const char *kvs_index_medium_name(kvs_index *index, uint32_t medium);
+kvs_status kvs_index_trust(kvs_index *index, uint32_t engine, uint8_t *trust);
+kvs_status kvs_index_export(kvs_index *index, uint32_t engine, const kvs_export **list);
+void kvs_export_free(const kvs_export *list);
+void kvs_index_stats(kvs_index *index, kvs_stats *stats);

@@ -1,0 +1,401 @@
+"""
+The index as Python sees it: engines have names here and numbers below, and that is nearly all there is.
+
+Threads. Any method may be called from any thread. A call borrows the core for as long as it runs, so that `close()`
+beside it is safe: the core ends when the last call does. What an engine is called is decided under `_naming`; the
+core has locks of its own (csrc/include/kvsync.h).
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import warnings
+from array import array
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from kvsync._core import check, ffi, lib, text
+from kvsync.errors import ClosedError, ConfigError
+from kvsync.index.matches import TRUST_BY_NUMBER, Matches
+from kvsync.index.query import Query
+from kvsync.index.record import MediumRecord, Record
+from kvsync.index.tokens import Tokens, lend_hashes
+from kvsync.types import Applied, Engine, EngineHash, ExtraKeys, Match, Trust
+
+SEQUENCE_MAX = 2**63 - 1
+
+DIALECT_BY_NUMBER = {
+    lib.KVS_DIALECT_NONE: None,
+    lib.KVS_DIALECT_ABSENT: "absent",
+    lib.KVS_DIALECT_UNTAGGED: "untagged",
+    lib.KVS_DIALECT_TAGGED: "tagged",
+}
+
+COUNTER_NAMES = tuple(text(lib.kvs_counter_name(number)) for number in range(lib.KVS_COUNTERS_COUNT))
+
+
+class Index:
+    """
+    Which engine holds which prefix block.
+
+    `max_bytes` is a ceiling on everything the index allocates, in bytes: at the ceiling the deepest blocks of the largest
+    record are given up, and that engine turns `partial`. `seed` (64 bits, random if None) goes into every block
+    hash and is a secret: who knows it can craft prompts that collide.
+
+    Raises ValueError for arguments out of range, MemoryError, and ClosedError from every call after `close()`.
+    """
+
+    def __init__(self, *, max_bytes: int | None = None, seed: int | None = None) -> None:
+        if max_bytes is not None and not 0 < max_bytes < 2**63:
+            raise ValueError(f"max_bytes is {max_bytes}: give a positive number of bytes, or None for no ceiling")
+        if seed is not None and not 0 <= seed < 2**64:
+            raise ValueError(f"seed is {seed}: give 0 .. 2**64-1, or None for a random one")
+        options = ffi.new("kvs_options *")
+        options.seed = secrets.randbits(64) if seed is None else seed
+        options.bytes_max = max_bytes or 0
+        made = ffi.new("kvs_index **")
+        self._core: Any = None
+        check(lib.kvs_index_create(options, made))
+        self._core = ffi.gc(made[0], lib.kvs_index_destroy)
+        self._naming = threading.Lock()
+        self._numbers: dict[Engine, int] = {}
+        self._models: dict[Engine, str] = {}
+        self._engines: list[Engine] = []  # by number; only ever grows, because answers refer to it
+        self._media: dict[int, str] = {}
+
+    # ------------------------------------------------------------------ life
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_core", None) is not None:
+            warnings.warn(f"{self!r} was never closed", ResourceWarning, stacklevel=2, source=self)
+
+    def __repr__(self) -> str:
+        if self._core is None:
+            return "<Index closed>"
+        stats = self.stats()
+        return f"<Index engines={stats['engines']} blocks={stats['blocks']} bytes={stats['bytes']}>"
+
+    def close(self) -> None:
+        """Give everything back. Answers handed out before stay valid; closing twice is allowed."""
+        self._core = None
+
+    def _borrow(self) -> Any:
+        core = self._core
+        if core is None:
+            raise ClosedError("the index is closed: make a new one")
+        return core
+
+    # ------------------------------------------------------------------ engines
+
+    def register(self, engine: Engine, *, model: str) -> None:
+        """
+        Begin a record for an engine before anything is heard of it; does nothing if there is one.
+
+        Raises ConfigError if the record is for another model.
+        """
+        self._number(self._borrow(), engine, model)
+
+    def _number(self, core: Any, engine: Engine, model: str) -> int:
+        number = self._numbers.get(engine)
+        if number is not None and self._models.get(engine) == model:
+            return number
+        with self._naming:
+            known = self._models.get(engine)
+            if known is not None:
+                if known != model:
+                    raise ConfigError(
+                        f"engine {engine} is recorded with model {known!r}, not {model!r}: remove() it first"
+                    )
+                return self._numbers[engine]
+            name = model.encode()
+            if len(name) > lib.KVS_TEXT_BYTES_MAX:
+                raise ValueError(f"model has {len(name)} bytes, more than {lib.KVS_TEXT_BYTES_MAX}")
+            made = ffi.new("uint32_t *")
+            check(lib.kvs_index_engine_add(core, ffi.from_buffer("char[]", name), len(name), made))
+            self._engines.append(engine)
+            assert len(self._engines) == made[0] + 1
+            self._numbers[engine] = made[0]
+            self._models[engine] = model
+            return int(made[0])
+
+    def remove(self, engine: Engine) -> None:
+        """Forget an engine altogether; does nothing if it is not known. Costs O(its own blocks)."""
+        core = self._borrow()
+        with self._naming:
+            number = self._numbers.get(engine)
+            if number is None:
+                return
+            status = lib.kvs_index_engine_remove(core, number)
+            if status == lib.KVS_OK:
+                del self._numbers[engine], self._models[engine]
+        check(status)
+
+    def engines(self) -> list[Engine]:
+        """The engines with a record, sorted."""
+        self._borrow()
+        with self._naming:
+            return sorted(self._numbers)
+
+    # ------------------------------------------------------------------ writing
+
+    def apply(self, engine: Engine, payload: Any, *, model: str, sequence: int | None = None) -> Applied:
+        """
+        Apply one event batch, given as the bytes the engine sent.
+
+        Whatever the bytes are, this does not raise for them: an event that cannot be decoded is skipped, counted
+        by its reason in the engine's record, and makes the engine `stale`. A `sequence` up to the last one applied is a
+        duplicate and changes nothing; one beyond the next is a hole, and makes it `stale`.
+
+        Raises ConfigError if the engine's record is for another model, ValueError for a sequence out of range, TypeError for
+        a payload that is no buffer.
+        """
+        core = self._borrow()
+        if sequence is not None and not 0 <= sequence <= SEQUENCE_MAX:
+            raise ValueError(f"sequence is {sequence}: give 0 .. 2**63-1, or None where there are no numbers")
+        data = ffi.from_buffer("uint8_t[]", payload)
+        applied = ffi.new("kvs_applied *")
+        number = self._number(core, engine, model)
+        check(lib.kvs_index_apply(core, number, data, len(data), -1 if sequence is None else sequence, applied))
+        return Applied(applied.stored, applied.removed, applied.cleared, applied.skipped, applied.reannounced)
+
+    def clear(self, engine: Engine, medium: str | None = None) -> None:
+        """
+        Note that the engine holds nothing now, on one medium or anywhere; its trust there is `exact` again.
+
+        After clearing everything any next number continues. Does nothing for an engine or medium not known.
+        """
+        self._tell(lib.kvs_index_clear, engine, medium)
+
+    def restart(self, engine: Engine) -> None:
+        """
+        Note that the engine began a new life: its record starts afresh and expects number 0.
+
+        It is `partial` until number 0 has been applied. Does nothing for an engine not known.
+        """
+        core = self._borrow()
+        number = self._numbers.get(engine)
+        if number is not None:
+            check(lib.kvs_index_restart(core, number))
+
+    def doubt(self, engine: Engine, reason: str, medium: str | None = None) -> None:
+        """
+        Doubt all that the engine is known to hold, on one medium or anywhere: it turns `stale`.
+
+        `reason` is for the caller's own log; the record says "told". Does nothing for an engine or medium not known.
+        """
+        del reason
+        self._tell(lib.kvs_index_doubt, engine, medium)
+
+    def _tell(self, call: Any, engine: Engine, medium: str | None) -> None:
+        core = self._borrow()
+        number = self._numbers.get(engine)
+        if number is None:
+            return
+        if medium is None:
+            check(call(core, number, ffi.NULL, 0))
+            return
+        name = medium.encode()
+        status = call(core, number, ffi.from_buffer("char[]", name), len(name))
+        if status != lib.KVS_ERR_ARGUMENT:  # a medium that it never named
+            check(status)
+
+    # ------------------------------------------------------------------ matching
+
+    def match(
+        self,
+        tokens: Tokens,
+        *,
+        model: str,
+        lora: str | None = None,
+        cache_salt: str | None = None,
+        extra_keys: ExtraKeys | None = None,
+        engines: Iterable[Engine] | None = None,
+    ) -> Mapping[Engine, Match]:
+        """
+        Count the leading blocks each engine holds; engines that hold none are absent.
+
+        `tokens` is a list of ints or a buffer of uint32, which is not copied. `extra_keys` names images and the like:
+        (identifier, first token, number of tokens). `engines` asks only these. Trust is not folded in:
+        absent means "surely nothing" only for an exact engine.
+
+        Raises TypeError or ValueError for tokens, texts or extra keys that cannot be what they should be.
+        """
+        core = self._borrow()
+        query = Query(
+            tokens,
+            model=model,
+            lora=lora,
+            cache_salt=cache_salt,
+            extra_keys=extra_keys,
+            engines=self._only(engines),
+        )
+        found = ffi.new("kvs_matches **")
+        check(lib.kvs_index_match(core, query.pointer, found))
+        return self._matches(core, found[0])
+
+    def match_many(
+        self,
+        prompts: Iterable[Tokens],
+        *,
+        model: str,
+        lora: str | None = None,
+        cache_salt: str | None = None,
+        extra_keys: ExtraKeys | None = None,
+        engines: Iterable[Engine] | None = None,
+    ) -> list[Mapping[Engine, Match]]:
+        """Match several prompts that share all else; each answer is of its own moment. Raises as `match`."""
+        asked = None if engines is None else list(engines)
+        return [
+            self.match(tokens, model=model, lora=lora, cache_salt=cache_salt, extra_keys=extra_keys, engines=asked)
+            for tokens in prompts
+        ]
+
+    def match_hashes(self, block_hashes: Any, *, engines: Iterable[Engine] | None = None) -> Mapping[Engine, Match]:
+        """
+        The same for block hashes made by `block_hashes` of this index, whatever the model.
+
+        `block_hashes` is a buffer of uint64 or an iterable of ints. Raises as `match`.
+        """
+        core = self._borrow()
+        hashes, count = lend_hashes(block_hashes)
+        only = self._only(engines)
+        asked = ffi.NULL if only is None else ffi.new("uint32_t[]", only)
+        found = ffi.new("kvs_matches **")
+        check(lib.kvs_index_match_hashes(core, hashes, count, asked, len(only or ()), found))
+        return self._matches(core, found[0])
+
+    def block_hashes(
+        self,
+        tokens: Tokens,
+        *,
+        model: str,
+        lora: str | None = None,
+        cache_salt: str | None = None,
+        extra_keys: ExtraKeys | None = None,
+        block_size: int,
+    ) -> array[int]:
+        """
+        The block hash of each whole block of a prompt, as array('Q'): 64 bits each, under this index's seed.
+
+        Raises ValueError for a block size outside 1 .. 2**20, and as `match`.
+        """
+        core = self._borrow()
+        if not 1 <= block_size <= 2**20:
+            raise ValueError(f"block_size is {block_size}: give 1 .. 1048576 tokens")
+        query = Query(tokens, model=model, lora=lora, cache_salt=cache_salt, extra_keys=extra_keys, engines=None)
+        hashes = array("Q", bytes(8 * (query.pointer.tokens_count // block_size)))
+        check(lib.kvs_index_block_hashes(core, query.pointer, block_size, ffi.from_buffer("uint64_t[]", hashes)))
+        return hashes
+
+    def _only(self, engines: Iterable[Engine] | None) -> list[int] | None:
+        if engines is None:
+            return None
+        return [self._numbers[engine] for engine in engines if engine in self._numbers]
+
+    def _matches(self, core: Any, found: Any) -> Matches:
+        return Matches(found, self._engines, lambda medium: self._medium_name(core, medium))
+
+    def _medium_name(self, core: Any, medium: int) -> str:
+        if medium not in self._media:
+            self._media[medium] = text(lib.kvs_index_medium_name(core, medium))
+        return self._media[medium]
+
+    # ------------------------------------------------------------------ looking
+
+    def trust(self, engine: Engine, medium: str | None = None) -> Trust:
+        """How far the engine's record may be believed: the worst over its media, or that of one; `unknown` if never heard."""
+        core = self._borrow()
+        number = self._numbers.get(engine)
+        if number is None:
+            return Trust.UNKNOWN
+        if medium is not None:
+            known = self.record(engine).media.get((medium or "GPU").upper())
+            return Trust.UNKNOWN if known is None else known.trust
+        trust = ffi.new("uint8_t *")
+        check(lib.kvs_index_trust(core, number, trust))
+        return TRUST_BY_NUMBER[trust[0]]
+
+    def record(self, engine: Engine) -> Record:
+        """What is known of one engine. Raises KeyError if there is no record of it."""
+        core = self._borrow()
+        number = self._numbers[engine]
+        status = ffi.new("kvs_engine_status *")
+        check(lib.kvs_index_engine_status(core, number, status))
+        media: dict[str, MediumRecord] = {}
+        for nth in range(status.media_count):
+            medium = ffi.new("kvs_medium_status *")
+            check(lib.kvs_index_medium_status(core, number, nth, medium))
+            media[self._medium_name(core, medium.medium)] = MediumRecord(
+                TRUST_BY_NUMBER[medium.trust],
+                text(lib.kvs_reason_text(medium.reason)),
+                medium.entries,
+                medium.doubtful,
+            )
+        return Record(
+            engine=engine,
+            model=self._models[engine],
+            trust=TRUST_BY_NUMBER[status.trust],
+            media=media,
+            sequence=None if status.sequence < 0 else status.sequence,
+            lives=status.lives,
+            block_size=status.block_size or None,
+            dialect=DIALECT_BY_NUMBER[status.dialect],
+            orphans=status.orphans,
+            ghosts=status.ghosts,
+            counters=dict(zip(COUNTER_NAMES, status.counters, strict=True)),
+        )
+
+    def engine_hashes(self, engine: Engine) -> dict[str, dict[int, dict[EngineHash, int]]]:
+        """
+        Everything the engine is known to hold: medium -> group -> engine hash -> copies.
+
+        Integer hashes are unsigned. Empty for an engine not known. Doubtful entries are listed too.
+        """
+        core = self._borrow()
+        number = self._numbers.get(engine)
+        if number is None:
+            return {}
+        made = ffi.new("kvs_export **")
+        check(lib.kvs_index_export(core, number, made))
+        listing = ffi.gc(made[0], lib.kvs_export_free)
+        held: dict[str, dict[int, dict[EngineHash, int]]] = {}
+        for i in range(listing.rows_count):
+            row = listing.rows[i]
+            engine_hash = (
+                ffi.buffer(listing.bytes + row.hash, row.hash_bytes)[:] if row.hash_bytes else int(row.hash)
+            )
+            medium = held.setdefault(self._medium_name(core, row.medium), {})
+            medium.setdefault(row.group, {})[engine_hash] = row.copies
+        return held
+
+    def stats(self) -> dict[str, int]:
+        """
+        Sizes of the whole index: bytes allocated now, at most and allowed (0 = no ceiling), engines, models, distinct
+        blocks, (engine, kind, hash) entries, holder sets, and blocks evicted to keep below the ceiling.
+        """
+        stats = ffi.new("kvs_stats *")
+        lib.kvs_index_stats(self._borrow(), stats)
+        return {
+            name: int(getattr(stats, name))
+            for name in (
+                "bytes",
+                "bytes_peak",
+                "bytes_max",
+                "engines",
+                "models",
+                "blocks",
+                "entries",
+                "holder_sets",
+                "evicted",
+            )
+        }

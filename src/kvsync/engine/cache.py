@@ -69,29 +69,27 @@ class PrefixCache:
 
     def allocate(self, request: Request, tokens_count: int, hit: Hit | None = None) -> bool:
         """
-        Give the request blocks for its next `tokens_count` tokens, after those of `hit`.
+        Give the request blocks for its next `tokens_count` tokens.
 
+        A request that holds nothing yet comes with its `hit` and gets those blocks first.
         Blocks that these tokens fill are named at once, before anything computes them: a request behind
         this one in the same step can reuse them. False, and nothing taken, if the pool has too few.
         """
         if hit is None:
             self._release_behind_windows(request)
-        reused = hit.blocks if hit else ((),) * len(self.groups)
         computed = hit.tokens if hit else request.computed
         wanted = -(-(computed + tokens_count) // self.block_size)
-        missing = [wanted - len(held) - len(found) for held, found in zip(request.blocks, reused, strict=True)]
-        null = self.pool.null_block
-        reclaimed = sum(block.references == 0 and block is not null for found in reused for block in found)
-        if sum(missing) + reclaimed > self.pool.free_count:
+        missing = [wanted - len(held) for held in (hit.blocks if hit else request.blocks)]
+        if sum(missing) + self._free_among(hit) > self.pool.free_count:
             return False
         if hit is not None:
-            for group, found in enumerate(reused):
+            for found in hit.blocks:
                 self.pool.touch(found)
-                request.blocks[group] = list(found)
-                request.stored[group] = len(found)
+            request.blocks = [list(found) for found in hit.blocks]
+            request.stored = [len(found) for found in hit.blocks]
             request.computed = computed
-        for group, count in enumerate(missing):
-            request.blocks[group] += self.pool.allocate(count)
+        for held, count in zip(request.blocks, missing, strict=True):
+            held += self.pool.allocate(count)
         self._store_full_blocks(request, computed + tokens_count)
         return True
 
@@ -100,6 +98,11 @@ class PrefixCache:
         for held in request.blocks:
             self.pool.release(reversed(held))
         request.forget_blocks()
+
+    def _free_among(self, hit: Hit | None) -> int:
+        """Count the blocks of a hit that lie in the free queue: taking them leaves less room for new ones."""
+        null = self.pool.null_block
+        return sum(block.references == 0 and block is not null for found in hit.blocks for block in found) if hit else 0
 
     def _name_blocks(self, request: Request) -> None:
         """Name every full block of the request that has no name yet."""

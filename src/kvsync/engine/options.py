@@ -159,7 +159,12 @@ class EngineOptions:
         for window in self.windows:
             if window < 2:
                 raise ConfigError(f"--window is {window}; a sliding window has at least 2 tokens")
-        if self._pool_tokens < self.model_tokens_max or not self._pool_tokens:
+        if self.model_tokens_max < 2:
+            raise ConfigError(
+                f"--max-model-len is {self.model_tokens_max}; a prompt and its answer are at least 2 tokens, so give "
+                "a longer one, or more --blocks"
+            )
+        if self._pool_tokens < self.model_tokens_max:
             raise ConfigError(
                 f"--max-model-len is {self.model_tokens_max}, and of one request {self.blocks} blocks of "
                 f"{self.block_size} tokens hold {self._pool_tokens}; give more --blocks or a shorter --max-model-len"

@@ -81,11 +81,11 @@ class Request:
     """
     A request on its way through the scheduler.
 
-    State: `tokens` (prompt and answer so far), `computed` (how many of them have their KV in blocks),
-    `blocks` and `stored` (per group: the blocks held in order, and how many of them are named in the
-    cache), `hashes` and `extras` of the full blocks so far. `cached_tokens` is what the cache spared the
-    first time it was scheduled, None until then. Everything is reset by `forget_blocks` but the tokens,
-    their names and that number.
+    State: `tokens` (prompt and answer so far) and `computed` (how many of them have their KV in blocks);
+    per group `blocks` (those held, in order) and `stored` (how many of them are named in the cache), both
+    empty until it is admitted; `hashes` and `extras` of its full blocks so far. `cached_tokens` is what the
+    cache spared it the first time it was scheduled, None until then. A request that loses its blocks keeps
+    its tokens, their names and that number.
     """
 
     identifier: str
@@ -93,7 +93,6 @@ class Request:
     answer: Answer
     sink: Sink
     arrived_s: float
-    groups_count: int = 1
     tokens: array[int] = field(init=False)
     computed: int = 0
     cached_tokens: int | None = None
@@ -122,8 +121,8 @@ class Request:
 
     def forget_blocks(self) -> None:
         self.computed = 0
-        self.blocks = [[] for _ in range(self.groups_count)]
-        self.stored = [0] * self.groups_count
+        self.blocks = []
+        self.stored = []
 
     def append_answer(self) -> Produced:
         """Add the next token of the answer, and decide whether it is the last."""

@@ -190,7 +190,6 @@ class EngineServer:
             ),
             sink=note,
             arrived_s=rank.clock(),
-            groups_count=len(self._options.groups),
         )
         rank.add(request)
         try:

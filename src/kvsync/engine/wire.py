@@ -21,6 +21,8 @@ from kvsync.engine.hashing import BlockExtras, HashForm
 from kvsync.errors import ConfigError
 
 MEDIUM = "GPU"
+_MAP_16 = b"\xde"
+_packer = msgpack.Packer()
 DEFAULT_WIRE = "vllm-0.33.0"
 
 Version: TypeAlias = tuple[int, int, int]
@@ -31,8 +33,9 @@ class _Form:
     """
     What one release writes.
 
-    `stored` and `removed` are the fields after the tag, in order. Of a map, those in `optional` are left
-    out when they are None; an array has them all.
+    `stored` and `removed` are the fields after the tag, in order. Of a map, those in `_OPTIONAL` are left
+    out when they are None; an array has them all. `long_stored`: engines reserve a map's header for all
+    fields it could have, and with 16 of them it is the long one, however few are there.
     """
 
     stored: tuple[str, ...]
@@ -44,6 +47,7 @@ class _Form:
     media_offsets: bool = True
     replay_topic: bool = False
     coalesced_removals: bool = False
+    long_stored: bool = False
 
 
 _OPTIONAL = frozenset(
@@ -75,6 +79,7 @@ _VLLM: tuple[tuple[Version, _Form], ...] = (
     ((0, 24, 0), _Form(_SPEC, _REMOVED_GROUP, maps=True)),
     ((0, 26, 0), _Form(_SPEC, _REMOVED_GROUP, maps=True, replay_topic=True)),
     ((0, 30, 0), _Form(_SESSION, _REMOVED_GROUP, maps=True, replay_topic=True)),
+    ((0, 33, 0), _Form(_SESSION, _REMOVED_GROUP, maps=True, replay_topic=True, long_stored=True)),
 )
 
 _SGLANG_MAP = (*_MEDIUM, "cache_salt", "session_id")
@@ -132,12 +137,25 @@ class Wire:
 
     def encode(self, time_s: float, events: Iterable[CacheEvent], rank: int) -> bytes:
         """Write one batch."""
-        batch: list[Any] = [time_s, [self._event(event) for event in self._gathered(events)]]
+        written = [self._event(event) for event in self._gathered(events)]
+        pack = _packer.pack
+        parts = [
+            _packer.pack_array_header(3 if self.form.rank else 2),
+            pack(time_s),
+            _packer.pack_array_header(len(written)),
+            *(self._pack_event(event) for event in written),
+        ]
         if self.form.rank:
-            batch.append(rank)
-        payload = msgpack.packb(batch)
-        assert isinstance(payload, bytes)
-        return payload
+            parts.append(pack(rank))
+        return b"".join(parts)
+
+    def _pack_event(self, event: list[Any] | dict[str, Any]) -> bytes:
+        if isinstance(event, dict) and self.form.long_stored and event["type"] == "BlockStored":
+            pairs = b"".join(_packer.pack(part) for pair in event.items() for part in pair)
+            return _MAP_16 + len(event).to_bytes(2, "big") + pairs
+        packed = _packer.pack(event)
+        assert isinstance(packed, bytes)
+        return packed
 
     def _gathered(self, events: Iterable[CacheEvent]) -> Iterable[CacheEvent]:
         if not self.form.coalesced_removals:

@@ -28,9 +28,7 @@ def nothing(produced: Produced) -> None:
     """Take a token and forget it."""
 
 
-def make_request(
-    prompt: array[int], *, max_tokens: int = 16, seed: int = 0, groups: int = 1, name: str = "r", **asked: Any
-) -> Request:
+def make_request(prompt: array[int], *, max_tokens: int = 16, seed: int = 0, name: str = "r", **asked: Any) -> Request:
     """Make a request that nobody waits for."""
     return Request(
         identifier=name,
@@ -38,7 +36,6 @@ def make_request(
         answer=Answer(prompt, seed=seed, salt="", length_mean=24, end=END_OF_TEXT),
         sink=nothing,
         arrived_s=0.0,
-        groups_count=groups,
     )
 
 
@@ -124,7 +121,6 @@ class RandomLife:
             prompt,
             max_tokens=random.randint(1, longest - len(prompt)),
             seed=self.options.seed,
-            groups=len(self.options.groups),
             name=f"r{self._count}",
             lora=random.choice(LORAS),
             cache_salt=random.choice(SALTS),

@@ -1,1 +1,19 @@
 """Who is there: the pods, their addresses and the models they serve."""
+
+from __future__ import annotations
+
+from kvsync.fleet.pod import Pod, check_pods, parse_pod, parse_pods, pod_of
+from kvsync.fleet.source import PodChange, PodSource, difference
+from kvsync.fleet.static import StaticPods
+
+__all__ = [
+    "Pod",
+    "PodChange",
+    "PodSource",
+    "StaticPods",
+    "check_pods",
+    "difference",
+    "parse_pod",
+    "parse_pods",
+    "pod_of",
+]

@@ -1,0 +1,79 @@
+"""`kvsync serve`: the daemon."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def command(
+    pod: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--pod",
+            metavar="name=N,http=URL,model=M[,...]",
+            help="A pod to route to; repeat it. More keys: events=tcp://HOST:PORT, replay=tcp://HOST:PORT, ranks=2,"
+            " topic=T, bind=1, loras=a1+a2. Without events, a pod is routed to by a record of our own picks.",
+        ),
+    ] = None,
+    listen: Annotated[
+        str | None,
+        typer.Option(help="Where to answer requests (127.0.0.1:8090); port 0 takes a free one.", metavar="HOST:PORT"),
+    ] = None,
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            help="How pods are picked (cost): cost, round-robin, least-loaded, random, prefix, consistent-hash."
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="A TOML file of settings; flags and KVSYNC_* variables count before it.")
+    ] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file with the bearer token that requests must bring; needed where --listen is not loopback."
+        ),
+    ] = None,
+    max_bytes: Annotated[
+        str | None, typer.Option(help="The most memory the index may take, as in 2GiB (no limit).", metavar="BYTES")
+    ] = None,
+    prefill_rate: Annotated[
+        float | None, typer.Option(help="Tokens a second that an engine prefills (learned).", metavar="TOKENS")
+    ] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error (info).")] = None,
+) -> None:
+    """
+    Follow the caches of a fleet and send each request where its prefix lies.
+
+    Answers OpenAI's /v1/chat/completions and /v1/completions by passing them on to the best pod, and says where a
+    prompt would go at /v1/score and /v1/route. Once requests are answered, prints one line of JSON with the address.
+    Every flag is also a variable (KVSYNC_LISTEN, KVSYNC_PODS with spaces between pods) and a key of the --config file.
+
+    Example: kvsync serve --pod name=a,http=http://127.0.0.1:8000,events=tcp://127.0.0.1:5557,model=m
+    """
+    import asyncio
+    import json
+
+    from kvsync.serve.app import serve
+    from kvsync.serve.logs import set_up_logging
+    from kvsync.serve.settings import load_settings
+
+    flags: dict[str, Any] = {
+        "pods": pod,
+        "listen": listen,
+        "policy": policy,
+        "token_file": token_file,
+        "max_bytes": max_bytes,
+        "prefill_rate": prefill_rate,
+        "log_level": log_level,
+    }
+    settings = load_settings({name: value for name, value in flags.items() if value not in (None, [])}, config=config)
+    set_up_logging(settings.log_level)
+
+    def ready(url: str) -> None:
+        print(json.dumps({"ready": True, "http": url}), flush=True)
+
+    asyncio.run(serve(settings, ready))

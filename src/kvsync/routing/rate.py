@@ -1,0 +1,43 @@
+"""
+How fast engines of a model prefill, learned from requests that were seen through.
+
+One rate for all engines of a model: were each engine given its own, chance differences between equal ones would send
+every request to the one that was lucky last.
+"""
+
+from __future__ import annotations
+
+RATE_DEFAULT = 20_000.0
+RATE_MIN, RATE_MAX = 10.0, 10_000_000.0
+TOKENS_MIN = 128
+"""A shorter prefill tells more about the network than about the engine."""
+
+MEMORY = 0.98
+"""What an observation keeps of its weight with each one after it."""
+
+
+class PrefillRate:
+    """
+    Tokens a second: `fixed` if the operator knows it, else learned, beginning at 20,000.
+    """
+
+    def __init__(self, fixed: float | None = None) -> None:
+        self._fixed = fixed
+        # As if one second at the default rate had been seen.
+        self._tokens, self._seconds = RATE_DEFAULT, 1.0
+
+    def __repr__(self) -> str:
+        return f"<PrefillRate {self.tokens_per_second:.0f}/s {'fixed' if self._fixed else 'learned'}>"
+
+    @property
+    def tokens_per_second(self) -> float:
+        if self._fixed is not None:
+            return self._fixed
+        return min(max(self._tokens / self._seconds, RATE_MIN), RATE_MAX)
+
+    def observe(self, tokens: int, seconds: float) -> None:
+        """An engine computed `tokens` in `seconds`, with nothing else before them in its queue."""
+        if tokens < TOKENS_MIN or seconds <= 0:
+            return
+        self._tokens = self._tokens * MEMORY + tokens
+        self._seconds = self._seconds * MEMORY + seconds

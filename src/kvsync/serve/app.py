@@ -1,0 +1,164 @@
+"""
+The daemon, put together and run.
+
+    Subscriber's thread   frames -> index
+    event loop            HTTP (api, proxy), monitor (streams -> health), follow (fleet -> everyone)
+
+The subscriber starts first, so that no event is missed, and the HTTP port opens last, so that whoever reaches it gets
+answers. Stopping goes the other way: the port closes, running answers get `drain_seconds`, then the rest ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, web
+from aiohttp.typedefs import Handler, Middleware
+
+from kvsync.errors import ConfigError
+from kvsync.fleet import PodSource, StaticPods
+from kvsync.index import Index
+from kvsync.routing import Router, policies
+from kvsync.serve import fleet, views
+from kvsync.serve.api import Api
+from kvsync.serve.auth import make_middleware, token_of
+from kvsync.serve.metrics import FleetCollector
+from kvsync.serve.monitor import Monitor
+from kvsync.serve.parts import Parts
+from kvsync.serve.problems import answer_problems
+from kvsync.serve.proxy import Proxy
+from kvsync.serve.settings import Listen, Settings, unknown_variables
+from kvsync.stream.subscriber import Subscriber
+
+KEEP_ALIVE_S = 4.0
+"""How long a connection to a pod is kept unused: shorter than the 5 s after which common servers drop it."""
+
+_logger = logging.getLogger(__name__)
+
+
+async def serve(settings: Settings, ready: Callable[[str], None]) -> None:
+    """
+    Run until SIGTERM or SIGINT; `ready` is called with the URL once requests are answered.
+
+    Raises `ConfigError` for settings that cannot work, before anything is opened.
+    """
+    if not settings.pods:
+        raise ConfigError("there are no pods; give --pod name=a,http=http://HOST:PORT,model=M at least once")
+    token, router = token_of(settings), make_router(settings)
+    stop = asyncio.Event()
+    with _signals(stop), Index(max_bytes=settings.max_bytes) as index, Subscriber(index) as streams:
+        parts = Parts(settings, index, streams, router, token)
+        async with running(parts, StaticPods(settings.pods)) as url:
+            for name in unknown_variables(os.environ):
+                _logger.warning("variable %s means nothing to kvsync; check its spelling", name)
+            ready(url)
+            await stop.wait()
+            _logger.info("stopping")
+
+
+def make_router(settings: Settings, *, seed: int | None = None) -> Router:
+    """The router that the settings ask for."""
+    return Router(policies(), default=settings.policy, prefill_rate=settings.prefill_rate, seed=seed)
+
+
+@asynccontextmanager
+async def running(parts: Parts, source: PodSource) -> AsyncIterator[str]:
+    """A daemon that answers requests while the context lasts; gives its URL."""
+    async with _session(parts.settings) as session:
+        fleet.adopt(parts, source)
+        background = [
+            asyncio.create_task(_forever("monitor", Monitor(parts, session).run)),
+            asyncio.create_task(_forever("fleet", lambda: fleet.follow(parts, source))),
+        ]
+        runner = web.AppRunner(
+            make_app(parts, session),
+            handler_cancellation=True,
+            access_log=None,
+            shutdown_timeout=parts.settings.drain_seconds,
+        )
+        await runner.setup()
+        try:
+            yield await _listen(runner, parts.settings.listen)
+        finally:
+            await runner.cleanup()
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
+
+
+def make_app(parts: Parts, session: ClientSession) -> web.Application:
+    """The HTTP application over the daemon's parts."""
+    parts.metrics.registry.register(FleetCollector(lambda: views.metrics(parts)))
+    app = web.Application(
+        middlewares=[_count(parts), answer_problems, make_middleware(parts.token)],
+        client_max_size=parts.settings.body_bytes_max,
+    )
+    app.add_routes(Api(parts).routes())
+    app.add_routes(Proxy(parts, session).routes())
+    return app
+
+
+def _count(parts: Parts) -> Middleware:
+    @web.middleware
+    async def count(request: web.Request, handler: Handler) -> web.StreamResponse:
+        response = await handler(request)
+        resource = request.match_info.route.resource
+        # What is not a route of ours is one label, or a scanner could make as many as it likes.
+        path = resource.canonical if resource is not None else "other"
+        parts.metrics.requests.labels(path, str(response.status)).inc()
+        return response
+
+    return count
+
+
+def _session(settings: Settings) -> ClientSession:
+    return ClientSession(
+        connector=TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S),
+        timeout=ClientTimeout(total=None, sock_connect=settings.connect_seconds, sock_read=settings.silence_seconds),
+        cookie_jar=DummyCookieJar(),
+        auto_decompress=False,
+        skip_auto_headers=("User-Agent", "Accept", "Content-Type"),
+    )
+
+
+async def _listen(runner: web.AppRunner, listen: Listen) -> str:
+    site = web.TCPSite(runner, listen.host, listen.port)
+    try:
+        await site.start()
+    except OSError as error:
+        why = (
+            "is taken; stop who listens there, or give another port" if error.errno == errno.EADDRINUSE else str(error)
+        )
+        raise ConfigError(f"listen {listen.host}:{listen.port} {why}") from error
+    port = runner.addresses[0][1]
+    host = f"[{listen.host}]" if ":" in listen.host else listen.host
+    return f"http://{host}:{port}"
+
+
+async def _forever(name: str, work: Callable[[], Awaitable[None]]) -> None:
+    """Run a task that should never end; should it fail, say so and begin it again."""
+    while True:
+        try:
+            await work()
+        except Exception:
+            _logger.exception("the %s task failed and is begun again", name)
+        await asyncio.sleep(1.0)
+
+
+@contextmanager
+def _signals(stop: asyncio.Event) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    names = (signal.SIGTERM, signal.SIGINT)
+    for name in names:
+        loop.add_signal_handler(name, stop.set)
+    try:
+        yield
+    finally:
+        for name in names:
+            loop.remove_signal_handler(name)

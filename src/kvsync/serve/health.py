@@ -1,0 +1,102 @@
+"""
+Which pods may get requests: a pure record of what was seen of each; `monitor` does the seeing.
+
+A pod is taken to be up until something says otherwise:
+
+    its event connection was lost        down at once; while it stays lost, what a probe of its HTTP port says counts
+    a request could not connect to it    down; a probe that is answered brings it back
+    its event connection came (back)     up
+
+A pod whose events never connected is not down: its events may be misconfigured while it serves. Silence proves nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+PROBE_EVERY = 0.5
+
+EVENTS_LOST = "event connection lost"
+
+
+@dataclass(slots=True)
+class PodState:
+    """What is known of one pod: `reason` says why it is down, or what else is odd about it."""
+
+    up: bool = True
+    reason: str | None = None
+    since: float = 0.0
+    connected: bool = False
+    events_lost: bool = False
+    probed: float = float("-inf")
+
+
+class Health:
+    """The pods by name. Not thread-safe; time is an argument."""
+
+    def __init__(self) -> None:
+        self._pods: dict[str, PodState] = {}
+
+    def __repr__(self) -> str:
+        return f"<Health up={sum(state.up for state in self._pods.values())} of {len(self._pods)}>"
+
+    def add(self, pod: str, now: float) -> None:
+        self._pods[pod] = PodState(since=now)
+
+    def remove(self, pod: str) -> None:
+        self._pods.pop(pod, None)
+
+    def is_up(self, pod: str) -> bool:
+        state = self._pods.get(pod)
+        return state is not None and state.up
+
+    def state(self, pod: str) -> PodState:
+        """What is known of a pod; `KeyError` for one that was not added."""
+        return self._pods[pod]
+
+    def events(self, pod: str, connected: Iterable[bool], now: float) -> None:
+        """Whether each rank's event connection stands at this moment."""
+        state, all_connected = self._pods[pod], all(connected)
+        if all_connected and not state.connected:
+            state.events_lost = False
+            self._set(state, now, up=True, reason=None)
+        elif state.connected and not all_connected:
+            state.events_lost = True
+            state.probed = float("-inf")
+            self._set(state, now, up=False, reason=EVENTS_LOST)
+        state.connected = all_connected
+
+    def refused(self, pod: str, reason: str, now: float) -> None:
+        """A request could not be brought to the pod."""
+        state = self._pods.get(pod)
+        if state is not None:
+            # It has just been tried: the next try is the next probe's.
+            state.probed = now
+            self._set(state, now, up=False, reason=reason)
+
+    def due(self, now: float) -> list[str]:
+        """The pods to probe now; they count as probed from here on."""
+        doubted = [
+            (name, state)
+            for name, state in self._pods.items()
+            if (state.events_lost or not state.up) and now - state.probed >= PROBE_EVERY
+        ]
+        for _, state in doubted:
+            state.probed = now
+        return [name for name, _ in doubted]
+
+    def answered(self, pod: str, problem: str | None, now: float) -> None:
+        """A probe came back: None if the pod answered, else what was wrong."""
+        state = self._pods.get(pod)
+        if state is None or not (state.events_lost or not state.up):
+            return
+        if problem is None:
+            self._set(state, now, up=True, reason=f"{EVENTS_LOST}, HTTP answers" if state.events_lost else None)
+        else:
+            self._set(state, now, up=False, reason=f"{EVENTS_LOST}, {problem}" if state.events_lost else problem)
+
+    def _set(self, state: PodState, now: float, *, up: bool, reason: str | None) -> None:
+        if state.up != up:
+            state.since = now
+        state.up, state.reason = up, reason

@@ -1,0 +1,76 @@
+"""
+The daemon's figures, in a registry of their own: counted where things happen, and looked up when they are asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_FAST = (0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1)
+_SLOW = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+class Metrics:
+    """
+    The counters of one daemon.
+    """
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = self._counter("requests", "Requests answered.", "path", "status")
+        self.picks = self._counter("picks", "Picks made.", "policy", "pod", "rank")
+        self.degraded = self._counter("degraded", "Requests routed by load alone, by reason.", "reason")
+        self.prompt_tokens = self._counter("prompt_tokens", "Prompt tokens of proxied requests.", "pod")
+        self.matched_tokens = self._counter("matched_tokens", "Of those, tokens the index said the pod held.", "pod")
+        self.predicted_tokens = self._counter(
+            "predicted_cached_tokens", "Tokens predicted to be cached, of requests whose engine then said.", "pod"
+        )
+        self.actual_tokens = self._counter("actual_cached_tokens", "Tokens the engine said were cached.", "pod")
+        self.mispredicted = self._counter(
+            "mispredicted", "Requests whose cached tokens were more or fewer than predicted.", "pod", "direction"
+        )
+        self.upstream_failures = self._counter("upstream_failures", "Requests a pod did not take.", "pod", "reason")
+        self.retries = self._counter("retries", "Requests sent on to another pod.")
+        self.cancelled = self._counter("cancelled", "Requests whose client went away.", "pod")
+        self.pick_seconds = self._histogram("pick_seconds", "From tokens to pick.", _FAST)
+        self.first_byte_seconds = self._histogram(
+            "first_byte_seconds", "From request to first streamed byte.", _SLOW, "pod"
+        )
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"kvsync_{name}", text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+        return Histogram(f"kvsync_{name}", text, labels, buckets=buckets, registry=self.registry)
+
+    def render(self) -> bytes:
+        return generate_latest(self.registry)
+
+    def compare(self, pod: str, predicted: int, actual: int) -> None:
+        """What was predicted to be cached, and what was."""
+        self.predicted_tokens.labels(pod).inc(predicted)
+        self.actual_tokens.labels(pod).inc(actual)
+        if predicted != actual:
+            self.mispredicted.labels(pod, "more" if actual > predicted else "fewer").inc()
+
+
+class FleetCollector(Collector):
+    """
+    Looks up pods, load, index and streams at the moment of the scrape.
+    """
+
+    def __init__(self, look: Callable[[], Iterator[Metric]]) -> None:
+        self._look = look
+
+    def collect(self) -> Iterator[Metric]:
+        return self._look()
+
+    def describe(self) -> list[Metric]:
+        # Without this the registry would collect once when told of us, before there is anything to see.
+        return []

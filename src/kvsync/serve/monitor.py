@@ -1,0 +1,80 @@
+"""
+The eyes of `health`: a look at every event connection five times a second, and a knock at the HTTP port of pods in
+doubt. One task; knocks run beside it, so that a pod that hangs delays no other's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from aiohttp import ClientError, ClientSession, ClientTimeout
+
+from kvsync.serve.parts import Parts
+from kvsync.types import Engine
+
+LOOK_EVERY = 0.2
+KNOCK_TIMEOUT = 0.4
+
+_logger = logging.getLogger(__name__)
+
+
+class Monitor:
+    """Keeps `parts.health` true, and tells the router of engines that began anew."""
+
+    def __init__(self, parts: Parts, session: ClientSession) -> None:
+        self._parts = parts
+        self._session = session
+        self._restarts: dict[Engine, int] = {}
+        self._knocks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Look for ever; cancel to stop."""
+        try:
+            while True:
+                self.look()
+                for name in self._parts.health.due(self._parts.clock()):
+                    knock = asyncio.create_task(self._knock(name))
+                    self._knocks.add(knock)
+                    knock.add_done_callback(self._knocks.discard)
+                await asyncio.sleep(LOOK_EVERY)
+        finally:
+            for knock in self._knocks:
+                knock.cancel()
+
+    def look(self) -> None:
+        """Take the streams' state over into health."""
+        status, now = self._parts.streams.status(), self._parts.clock()
+        for pod in self._parts.pods.values():
+            views = [status[engine] for engine in pod.engines if engine in status]
+            if pod.events is not None and len(views) == pod.ranks:
+                was_up = self._parts.health.is_up(pod.name)
+                self._parts.health.events(pod.name, [view.connected for view in views], now)
+                self._tell(pod.name, was_up)
+        for engine, view in status.items():
+            if view.restarts != self._restarts.setdefault(engine, view.restarts):
+                self._restarts[engine] = view.restarts
+                self._parts.router.own_picks.forget(engine)
+
+    async def _knock(self, name: str) -> None:
+        pod = self._parts.pods.get(name)
+        if pod is None:
+            return
+        problem: str | None = None
+        try:
+            async with self._session.get(
+                f"{pod.http}/health", timeout=ClientTimeout(total=KNOCK_TIMEOUT), allow_redirects=False
+            ) as response:
+                if response.status >= 500:
+                    problem = f"GET /health answered {response.status}"
+        except (ClientError, OSError, TimeoutError) as error:
+            problem = f"HTTP does not answer ({type(error).__name__})"
+        was_up = self._parts.health.is_up(name)
+        self._parts.health.answered(name, problem, self._parts.clock())
+        self._tell(name, was_up)
+
+    def _tell(self, name: str, was_up: bool) -> None:
+        is_up = self._parts.health.is_up(name)
+        if is_up != was_up:
+            reason = self._parts.health.state(name).reason
+            _logger.warning("pod %s is %s", name, "up" if is_up else "down", extra={"pod": name, "reason": reason})

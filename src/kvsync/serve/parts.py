@@ -1,0 +1,38 @@
+"""
+The parts of a running daemon: made once by `app`, handed to whoever answers requests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from time import monotonic
+
+from kvsync.fleet import Pod
+from kvsync.routing import Router
+from kvsync.serve.health import Health
+from kvsync.serve.metrics import Metrics
+from kvsync.serve.picker import Picker
+from kvsync.serve.ports import PrefixIndex, Streams
+from kvsync.serve.settings import Settings
+
+
+@dataclass(slots=True)
+class Parts:
+    """
+    Everything that lives as long as the daemon. `pods` is changed by `app` alone, as the fleet changes.
+    """
+
+    settings: Settings
+    index: PrefixIndex
+    streams: Streams
+    router: Router
+    token: bytes | None = field(default=None, repr=False)
+    clock: Callable[[], float] = monotonic
+    pods: dict[str, Pod] = field(default_factory=dict)
+    health: Health = field(default_factory=Health)
+    metrics: Metrics = field(default_factory=Metrics)
+    picker: Picker = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.picker = Picker(self.index, self.router, self.health, self.pods)

@@ -1,0 +1,228 @@
+"""
+What `/v1/score` and `/v1/route` are asked, and what an OpenAI body says about its prompt: bytes in, `Prompt` out.
+
+Every refusal is a `Problem` that names the field, the value met and the remedy.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from kvsync.serve.problems import Problem
+from kvsync.tokens import encode, render_chat
+from kvsync.types import ExtraKey
+
+Tokens: TypeAlias = "array[int] | memoryview"
+
+TOKEN_BYTES = 4
+UINT32_MAX = 2**32 - 1
+QUERY_KEYS = ("model", "lora", "cache_salt", "extra_keys", "policy")
+
+_Name = Annotated[str, Field(min_length=1, max_length=1024)]
+_ExtraKey = tuple[str, Annotated[int, Field(ge=0)], Annotated[int, Field(ge=1)]]
+_EXTRA_KEYS = TypeAdapter(list[_ExtraKey])
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """
+    A prompt as token ids, with what makes its blocks differ from others' of the same ids.
+
+    `model` is as asked for: a base model or an adapter. `policy` None is the daemon's own.
+    """
+
+    model: str
+    tokens: Tokens
+    lora: str | None = None
+    cache_salt: str | None = None
+    extra_keys: Sequence[ExtraKey] | None = None
+    policy: str | None = None
+
+
+class Body(BaseModel):
+    """The JSON body of `/v1/score` and `/v1/route`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    model: _Name
+    token_ids: list[Annotated[int, Field(ge=0, le=UINT32_MAX)]] | None = None
+    prompt: str | None = None
+    messages: list[dict[str, Any]] | None = None
+    lora: _Name | None = None
+    cache_salt: str | None = None
+    # Strict JSON knows no tuples, so these are checked on their own.
+    extra_keys: Any = None
+    policy: _Name | None = None
+
+
+def read_json(body: bytes, *, tokens_max: int) -> Prompt:
+    """Read a JSON body."""
+    try:
+        asked = Body.model_validate_json(body)
+    except ValidationError as error:
+        raise _refusal(error) from error
+    prompt = Prompt(
+        model=asked.model,
+        tokens=_tokens(asked),
+        lora=asked.lora,
+        cache_salt=asked.cache_salt,
+        extra_keys=_extra_keys(asked.extra_keys),
+        policy=asked.policy,
+    )
+    return check_length(prompt, tokens_max=tokens_max)
+
+
+def read_octets(body: bytes, query: Mapping[str, str], *, tokens_max: int) -> Prompt:
+    """Read a body of little-endian uint32 token ids, with everything else in the query string."""
+    unknown = [key for key in query if key not in QUERY_KEYS]
+    if unknown:
+        raise Problem(
+            400,
+            f"query {unknown[0]!r} is not known; keys are {', '.join(QUERY_KEYS)}",
+            code="unknown_field",
+            param=unknown[0],
+        )
+    if not query.get("model"):
+        raise Problem(400, "the query string names no model; add ?model=NAME", code="missing_field", param="model")
+    extra_keys = query.get("extra_keys")
+    prompt = Prompt(
+        model=query["model"],
+        tokens=_uint32(body),
+        lora=query.get("lora") or None,
+        cache_salt=query.get("cache_salt"),
+        extra_keys=_extra_keys(_parse(extra_keys.encode(), "extra_keys")) if extra_keys is not None else None,
+        policy=query.get("policy") or None,
+    )
+    return check_length(prompt, tokens_max=tokens_max)
+
+
+def read_openai(document: Mapping[str, Any], *, tokens_max: int) -> Prompt:
+    """
+    Read what an OpenAI body says about its prompt.
+
+    Of several prompts in one request the first is matched. Raises `ValueError` where the prompt cannot be turned into
+    tokens: that is the engine's to refuse, and the request can still be routed by load.
+    """
+    salt = document.get("cache_salt")
+    prompt = Prompt(
+        model=model_of(document),
+        tokens=_openai_tokens(document),
+        cache_salt=salt if isinstance(salt, str) and salt else None,
+    )
+    return check_length(prompt, tokens_max=tokens_max)
+
+
+def read_document(body: bytes) -> dict[str, Any]:
+    """Read an OpenAI body as far as JSON goes: an object."""
+    document = _parse(body, None)
+    if not isinstance(document, dict):
+        raise Problem(400, f"the body is a JSON {type(document).__name__}; send an object", code="invalid_json")
+    return document
+
+
+def model_of(document: Mapping[str, Any]) -> str:
+    """The model that an OpenAI body asks for."""
+    model = document.get("model")
+    if not isinstance(model, str) or not model:
+        raise Problem(400, f"model is {model!r}; name the model", code="missing_field", param="model")
+    return model
+
+
+def check_length(prompt: Prompt, *, tokens_max: int) -> Prompt:
+    """Refuse a prompt of no token, or of more than we are set to look at."""
+    if not len(prompt.tokens):
+        raise Problem(400, "the prompt has no token; send at least one", code="empty_prompt")
+    if len(prompt.tokens) > tokens_max:
+        raise Problem(
+            400,
+            f"the prompt has {len(prompt.tokens)} tokens; at most {tokens_max} are looked at (prompt_tokens_max)",
+            code="prompt_too_long",
+        )
+    return prompt
+
+
+def _tokens(asked: Body) -> Tokens:
+    given = [name for name in ("token_ids", "prompt", "messages") if getattr(asked, name) is not None]
+    if len(given) != 1:
+        met = " and ".join(given) or "none of them"
+        raise Problem(400, f"the body holds {met}; give one of token_ids, prompt and messages", code="prompt_fields")
+    if asked.token_ids is not None:
+        return array("I", asked.token_ids)
+    if asked.prompt is not None:
+        return encode(asked.prompt)
+    try:
+        return render_chat(asked.messages or [])
+    except ValueError as error:
+        raise Problem(400, str(error), code="invalid_messages", param="messages") from error
+
+
+def _openai_tokens(document: Mapping[str, Any]) -> Tokens:
+    messages, prompt = document.get("messages"), document.get("prompt")
+    if isinstance(messages, list):
+        return render_chat(messages)
+    if isinstance(prompt, list) and prompt and isinstance(prompt[0], (list, str)):
+        prompt = prompt[0]
+    if isinstance(prompt, str):
+        return encode(prompt)
+    if isinstance(prompt, list):
+        try:
+            return array("I", prompt)
+        except (TypeError, OverflowError) as error:
+            raise ValueError(f"prompt is no list of token ids: {error}") from error
+    raise ValueError("the body has neither messages nor a prompt")
+
+
+def _uint32(body: bytes) -> Tokens:
+    if len(body) % TOKEN_BYTES:
+        raise Problem(
+            400,
+            f"the body has {len(body)} bytes; token ids are little-endian uint32, 4 bytes each",
+            code="invalid_tokens",
+        )
+    if sys.byteorder == "little":
+        return memoryview(body).cast("I")
+    tokens = array("I", body)
+    tokens.byteswap()
+    return tokens
+
+
+def _extra_keys(value: object) -> list[ExtraKey] | None:
+    if value is None:
+        return None
+    try:
+        return _EXTRA_KEYS.validate_python(value)
+    except ValidationError as error:
+        raise Problem(
+            400,
+            f"extra_keys is no list of [identifier, first token, number of tokens]: {error.errors()[0]['msg']}",
+            code="invalid_field",
+            param="extra_keys",
+        ) from error
+
+
+def _parse(body: bytes, param: str | None) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise Problem(400, f"{param or 'the body'} is no JSON: {error}", code="invalid_json", param=param) from error
+
+
+def _refusal(error: ValidationError) -> Problem:
+    problem = error.errors(include_url=False)[0]
+    if problem["type"] == "json_invalid":
+        return Problem(400, f"the body is no JSON: {problem['ctx']['error']}", code="invalid_json")
+    field = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        known = ", ".join(Body.model_fields)
+        return Problem(400, f"field {field!r} is not known; fields are {known}", code="unknown_field", param=field)
+    if problem["type"] == "missing":
+        return Problem(400, f"{field} is missing; give it", code="missing_field", param=field)
+    met = repr(problem["input"])[:80]
+    return Problem(400, f"{field or 'the body'} is {met}: {problem['msg']}", code="invalid_field", param=field or None)

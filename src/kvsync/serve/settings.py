@@ -1,0 +1,170 @@
+"""
+What the operator set: flags, then the environment (`KVSYNC_*`), then a TOML file; the first that says something counts.
+
+This is the only place that reads the environment and the file. A key of the file that is not known is refused. A
+variable that is not known is only told (`unknown_variables`): in Kubernetes, a service named kvsync puts variables
+such as KVSYNC_PORT into every container.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, ByteSize, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, InitSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from kvsync.errors import ConfigError
+from kvsync.fleet import Pod, check_pods, parse_pod, pod_of
+
+PREFIX = "KVSYNC_"
+OTHERS = frozenset({"KVSYNC_CONFIG", "KVSYNC_DEBUG", "KVSYNC_LOADER"})
+"""Variables with our prefix that are no setting of the daemon."""
+
+_SERVICE_LINK = re.compile(r"KVSYNC_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT.*|PORT|PORT_\d+_.*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Where the daemon listens; port 0 takes a free one."""
+
+    host: str
+    port: int
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it; a name other than localhost counts as reachable."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+def parse_listen(text: object) -> Listen:
+    """Read HOST:PORT, with an IPv6 host in brackets."""
+    if isinstance(text, Listen):
+        return text
+    host, separator, port = str(text).rpartition(":")
+    if not separator or not host or not port.isascii() or not port.isdecimal() or int(port) > 65_535:
+        raise ConfigError(f"listen is {text!r}; give HOST:PORT, as in 127.0.0.1:8090, with port 0 for a free one")
+    if ":" in host and not (host.startswith("[") and host.endswith("]")):
+        raise ConfigError(f"listen is {text!r}; an IPv6 host needs brackets, as in [::1]:8090")
+    return Listen(host.strip("[]"), int(port))
+
+
+def parse_pods_setting(value: object) -> tuple[Pod, ...]:
+    """
+    Read pods as flags give them (texts), as the environment does (one text, white space between pods), or as a file
+    does (texts or tables).
+    """
+    items = value.split() if isinstance(value, str) else value
+    if not isinstance(items, (list, tuple)):
+        raise ConfigError(f"pods is {value!r}; give a list of name=...,http=...,model=... texts or of tables")
+    return check_pods(_pod(item, number) for number, item in enumerate(items))
+
+
+def _pod(item: object, number: int) -> Pod:
+    if isinstance(item, Pod):
+        return item
+    if isinstance(item, str):
+        return parse_pod(item)
+    if isinstance(item, dict):
+        return pod_of(item, f"pods[{number}]")
+    raise ConfigError(f"pods[{number}] is {item!r}; give a name=...,http=...,model=... text or a table")
+
+
+class Settings(BaseSettings):
+    """
+    The daemon's settings, checked. Every one is a key of the file and a variable `KVSYNC_<NAME>`.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+
+    pods: Annotated[tuple[Pod, ...], NoDecode, BeforeValidator(parse_pods_setting)] = ()
+    listen: Annotated[Listen, NoDecode, BeforeValidator(parse_listen)] = Listen("127.0.0.1", 8090)
+    policy: str = "cost"
+    token: SecretStr | None = None
+    token_file: Path | None = None
+    max_bytes: Annotated[ByteSize, Field(ge=1_048_576)] | None = None
+    prefill_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    body_bytes_max: Annotated[ByteSize, Field(ge=1_024)] = ByteSize(16 * 1024 * 1024)
+    prompt_tokens_max: Annotated[int, Field(ge=1)] = 1_048_576
+    connect_seconds: Annotated[float, Field(gt=0)] = 2.0
+    silence_seconds: Annotated[float, Field(gt=0)] = 600.0
+    drain_seconds: Annotated[float, Field(ge=0)] = 1.0
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+
+def load_settings(
+    flags: Mapping[str, Any], *, config: Path | None = None, environment: Mapping[str, str] | None = None
+) -> Settings:
+    """
+    Put the sources together; `flags` holds only what was given. Raises `ConfigError`, also for an unreadable file.
+
+    `environment` says where the file's name is looked for; the settings' own variables are always the process's.
+    """
+    environment = os.environ if environment is None else environment
+    path = config or (Path(environment["KVSYNC_CONFIG"]) if environment.get("KVSYNC_CONFIG") else None)
+    file = read_file(path) if path is not None else {}
+
+    class Sourced(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=file)
+
+    try:
+        return Sourced(**flags)
+    except ValidationError as error:
+        raise ConfigError(_first_problem(error)) from error
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """Read a TOML file of settings; unknown keys, and the token itself, are refused."""
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"--config {path} cannot be read ({error.strerror}); check the path") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--config {path} is no TOML: {error}") from error
+    if "token" in document:
+        raise ConfigError(f"--config {path} holds the token itself; put it into a file of its own and give token_file")
+    unknown = [key for key in document if key not in Settings.model_fields]
+    if unknown:
+        known = ", ".join(key for key in Settings.model_fields if key != "token")
+        raise ConfigError(f"--config {path}: unknown key {unknown[0]!r}; keys are {known}")
+    return document
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """The variables that begin like ours and mean nothing to us: most likely misspelt."""
+    known = OTHERS | {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    ours = (name for name in environment if name.upper().startswith(PREFIX) and name.upper() not in known)
+    return sorted(name for name in ours if not _SERVICE_LINK.fullmatch(name.upper()))
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors(include_url=False, include_input=True)[0]
+    name = str(problem["loc"][0]) if problem["loc"] else "settings"
+    met = "" if name == "token" else f" is {problem['input']!r}"
+    flag = name.replace("_", "-")
+    return f"{name}{met}: {problem['msg']} (set by --{flag}, {PREFIX}{name.upper()} or {name} in the file)"

@@ -19,7 +19,7 @@ nox.options.error_on_external_run = True
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 PYTHON_PATHS = ["src", "tests", "noxfile.py"]
-C_PATTERNS = ["csrc/include/**/*.h", "csrc/src/**/*.[ch]", "csrc/tests/**/*.[ch]", "src/kvsync/_core/*.[ch]"]
+C_PATTERNS = ["csrc/include/**/*.h", "csrc/src/**/*.[ch]", "csrc/tests/**/*.[ch]"]
 WORKFLOWS = sorted(Path(".github/workflows").glob("*.yml"))
 STORIES = sorted(Path("tests/e2e").rglob("test_*.py"))
 

@@ -46,7 +46,7 @@ class SubscriberOptions:
     queue_frames_max: int = 2_000
     burst_frames: int = 64
     burst_bytes: int = 4 * MIB
-    view_bytes_min: int = 256 * KIB
+    view_bytes_min: int = 64 * KIB
     reconnect_first_s: float = 0.2
     reconnect_max_s: float = 5.0
     heartbeat_s: float | None = 5.0

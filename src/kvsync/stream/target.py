@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from kvsync.stream.instructions import Apply, Doubt, Drop, Instruction, Payload, RequestReplay, Reset
-from kvsync.types import Applied, Engine, Trust
+from kvsync.types import Applied, Engine
 
 
 class Target(Protocol):
@@ -22,7 +22,7 @@ class Target(Protocol):
 
     def doubt(self, engine: Engine, reason: str) -> None: ...
 
-    def trust(self, engine: Engine) -> Trust: ...
+    def remove(self, engine: Engine) -> None: ...
 
 
 def carry_out(instruction: Instruction, target: Target, engine: Engine, model: str) -> None:

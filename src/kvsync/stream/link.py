@@ -1,0 +1,403 @@
+"""
+One engine's sockets around its `Sequence`: frames and connections in, instructions carried out.
+
+All methods but `status`, `bookmark` and `detach` belong to the I/O thread. A turn (`pump`) is bounded: first
+messages of the line are taken out, then the monitor is read, then the messages are told to the sequence. In that
+order no message of a new connection is taken for one of the old, see `sockets`; a few of the old may be taken for
+the new, and they only wait for its verification.
+
+libzmq gives a line up for good after an over-size frame. It says so by saying nothing: a lost connection that is
+not followed by a retry. After `GIVEN_UP_S` of that the line is built anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from typing import Final, Protocol, TypeAlias
+
+from kvsync.errors import KvsyncError
+from kvsync.stream.backoff import Backoff
+from kvsync.stream.endpoints import Source
+from kvsync.stream.frames import PUB, REPLAY, Frames
+from kvsync.stream.instructions import Drop, Instruction, RequestReplay
+from kvsync.stream.options import SubscriberOptions
+from kvsync.stream.sequence import Bookmark, Replay, Sequence, feed
+from kvsync.stream.sockets import (
+    DOWN,
+    REFUSED,
+    RETRIED,
+    UP,
+    Context,
+    Line,
+    Question,
+    SocketError,
+    WatchedSocket,
+    size_of,
+)
+from kvsync.stream.status import StreamStatus
+from kvsync.stream.target import Target, carry_out
+from kvsync.types import Engine
+
+logger = logging.getLogger(__name__)
+
+GIVEN_UP_S: Final = 0.25
+
+Tap: TypeAlias = Callable[[Engine, str, Frames], None]
+"""Is shown every message as it came, in the I/O thread: it must be quick."""
+
+
+class Home(Protocol):
+    """What a link needs of the subscriber it lives in."""
+
+    context: Context
+    target: Target
+    options: SubscriberOptions
+    tap: Tap | None
+
+    def watch(self, socket: WatchedSocket, link: Link) -> None: ...
+
+    def unwatch(self, socket: WatchedSocket) -> None: ...
+
+    def take_replay_slot(self) -> bool: ...
+
+    def give_replay_slot(self) -> None: ...
+
+
+@dataclass(slots=True)
+class _Connection:
+    """
+    What the monitor of a socket has told: how many connections are up, and since when it may be given up.
+    """
+
+    up: int = 0
+    was_up: bool = False
+    lost_at: float | None = None
+
+    def take(self, event: int, now: float) -> None:
+        if event == UP:
+            self.up += 1
+            self.was_up, self.lost_at = True, None
+        elif event == RETRIED:
+            self.lost_at = None
+        elif event == DOWN:
+            self.up = max(0, self.up - 1)
+            self.lost_at = now
+        elif event in REFUSED:
+            self.was_up, self.lost_at = False, now
+
+    def is_given_up(self, now: float) -> bool:
+        return self.up == 0 and self.lost_at is not None and now >= self.lost_at + GIVEN_UP_S
+
+
+class Link:
+    """
+    One engine that is followed.
+    """
+
+    # The mutable state, guarded by `_lock` where other threads look:
+    #   _line, _question    the open sockets; _line_state, _question_state what their monitors told
+    #   _wanted             the start of a replay that is to be asked for once there is a slot
+    #   _reopen_at          when the line is opened (again); None while it is open
+    #   _detached           nothing may be applied any more
+    #   error, _index_errors, _failed
+
+    def __init__(self, source: Source, home: Home, rng: Random, bookmark: Bookmark | None) -> None:
+        options = home.options
+        self.source = source
+        self.error: str | None = None
+        self._home = home
+        self._rng = rng
+        self._lock = threading.RLock()  # a tap may ask for the status
+        self._is_new = bookmark is None
+        self._sequence = Sequence(
+            options.sequence,
+            replay=Replay.NONE if source.replay is None else Replay.ASKED,
+            phase=rng.random(),
+            bookmark=bookmark,
+        )
+        self._backoff = Backoff(options.reconnect_first_s, options.reconnect_max_s, rng)
+        self._line: Line | None = None
+        self._line_state = _Connection()
+        self._question: Question | None = None
+        self._question_state = _Connection()
+        self._wanted: int | None = None
+        self._reopen_at: float | None = 0.0
+        self._detached = False
+        self._failed = False
+        self._index_errors = 0
+
+    def __repr__(self) -> str:
+        sequence = self._sequence
+        trouble = f" error={self.error!r}" if self.error else ""
+        return f"<Link {self.source.engine} {sequence.state} applied={sequence.applied}{trouble}>"
+
+    # ------------------------------------------------------------------ any thread
+
+    def status(self, now: float) -> StreamStatus:
+        """The stream as it is between two turns."""
+        with self._lock:
+            sequence, counters = self._sequence, self._sequence.counters
+            return StreamStatus(
+                engine=self.source.engine,
+                connected=sequence.connected,
+                state="failed" if self._failed else sequence.state,
+                applied=sequence.applied,
+                live_last=sequence.live_last,
+                received=counters.received,
+                applied_frames=counters.applied,
+                duplicate=counters.duplicate,
+                dropped=dict(counters.dropped),
+                waiting=sequence.waiting,
+                gaps=counters.gaps,
+                unfilled=counters.unfilled,
+                replays=counters.replays,
+                restarts=counters.restarts,
+                oversize=counters.oversize,
+                reconnects=counters.reconnects,
+                index_errors=self._index_errors,
+                last_event_age_s=None if sequence.last_event_at is None else max(0.0, now - sequence.last_event_at),
+                error=self.error,
+                replay_available=sequence.replay_available,
+            )
+
+    def bookmark(self) -> Bookmark | None:
+        """Where a later process may go on."""
+        with self._lock:
+            return self._sequence.bookmark
+
+    def detach(self) -> None:
+        """Apply nothing from now on; returns once nothing is being applied."""
+        with self._lock:
+            self._detached = True
+
+    # ------------------------------------------------------------------ the I/O thread
+
+    def pump(self, now: float) -> bool:
+        """Take one turn; True if there is more to do at once."""
+        with self._lock:
+            if self._detached or self._failed:
+                return False
+            try:
+                return self._pump(now)
+            except SocketError as error:
+                self._lose_line(f"socket trouble: {error}", now)
+                return False
+            except Exception:
+                logger.exception("engine %s is not followed any more", self.source.engine)
+                self._fail()
+                return False
+
+    def tick(self, now: float, *, may_probe: bool) -> bool:
+        """Let time pass; True if a probe was sent."""
+        with self._lock:
+            if self._detached or self._failed:
+                return False
+            try:
+                return self._tick(now, may_probe)
+            except SocketError as error:
+                self._lose_line(f"socket trouble: {error}", now)
+                return False
+            except Exception:
+                logger.exception("engine %s is not followed any more", self.source.engine)
+                self._fail()
+                return False
+
+    def close(self) -> None:
+        """Close the sockets."""
+        with self._lock:
+            self._detached = True
+            self._close_question()
+            self._close_line()
+
+    # ------------------------------------------------------------------ turns
+
+    def _pump(self, now: float) -> bool:
+        heard = self._hear()
+        if heard:
+            self._backoff.reset()
+        self._read_news(now)
+        for frames in heard:
+            self._tap(PUB, frames)
+            self._obey(feed(self._sequence, PUB, frames, now), now)
+        self._read_answer(now)
+        line, question = self._line, self._question
+        return (line is not None and line.has_more()) or (question is not None and question.has_more())
+
+    def _hear(self) -> list[Frames]:
+        """Take a burst of messages off the line."""
+        heard: list[Frames] = []
+        size = 0
+        options = self._home.options
+        while self._line is not None and len(heard) < options.burst_frames and size < options.burst_bytes:
+            frames = self._line.receive()
+            if frames is None:
+                break
+            heard.append(frames)
+            size += size_of(frames)
+        return heard
+
+    def _read_answer(self, now: float) -> None:
+        # Message by message: one of them may be the reason to throw the others away with their socket.
+        question, size = self._question, 0
+        options = self._home.options
+        for _ in range(options.burst_frames):
+            if question is None or question is not self._question or size >= options.burst_bytes:
+                return
+            frames = question.receive()
+            if frames is None:
+                return
+            size += size_of(frames)
+            self._tap(REPLAY, frames)
+            self._obey(feed(self._sequence, REPLAY, frames, now), now)
+
+    def _read_news(self, now: float) -> None:
+        if self._line is not None:
+            for event in self._line.news():
+                self._line_state.take(event, now)
+                self._line_news(event, now)
+        if self._question is not None:
+            for event in self._question.news():
+                self._question_state.take(event, now)
+
+    def _line_news(self, event: int, now: float) -> None:
+        if event == UP:
+            self.error = None
+            self._obey(self._sequence.connect(now), now)
+        elif event == DOWN and self._line_state.up == 0:
+            self._sequence.disconnect()
+        elif event == RETRIED:
+            self.error = f"no connection to {self.source.events}: refused, unreachable or an unknown name; trying again"
+        elif event in REFUSED:
+            self.error = f"{self.source.events} does not speak ZeroMQ's protocol: is it the events port?; trying again"
+
+    def _tick(self, now: float, may_probe: bool) -> bool:
+        if self._reopen_at is not None and now >= self._reopen_at:
+            self._open_line(now)
+        self._look_for_given_up(now)
+        if self._wanted is not None:
+            self._sequence.replay_sent(now)  # it has not, so its time does not run
+            self._open_question(now)
+        probes = may_probe and self._sequence.wants_probe(now)
+        self._obey(self._sequence.tick(now, may_probe=may_probe), now)
+        return probes
+
+    def _look_for_given_up(self, now: float) -> None:
+        question = self._question
+        if question is not None and self._question_state.is_given_up(now) and not question.has_more():
+            self._close_question()
+            was_up = self._question_state.was_up
+            self._obey((self._sequence.oversize_replayed if was_up else self._sequence.replay_failed)(now), now)
+        line = self._line
+        # A bound line is the one that is connected to: the engine comes back by itself.
+        if line is None or self.source.bind or line.has_more() or not self._line_state.is_given_up(now):
+            return
+        if self._line_state.was_up:
+            limit = self._home.options.frame_bytes_max
+            logger.warning("engine %s sent a frame over %d bytes: it is passed over", self.source.engine, limit)
+            self._obey(self._sequence.oversize(), now)
+            self._lose_line(f"a frame over {limit} bytes was passed over; raise frame_bytes_max", now)
+        else:
+            self._lose_line(self.error or f"{self.source.events} closed the connection", now)
+
+    # ------------------------------------------------------------------ instructions
+
+    def _obey(self, instructions: tuple[Instruction, ...], now: float) -> None:
+        for instruction in instructions:
+            if isinstance(instruction, RequestReplay):
+                self._close_question()
+                self._wanted = instruction.start
+            elif not isinstance(instruction, Drop):
+                self._change_index(instruction)
+        if self._sequence.asked is None:
+            self._close_question()
+        elif self._wanted is not None:
+            self._open_question(now)
+
+    def _change_index(self, instruction: Instruction) -> None:
+        engine = self.source.engine
+        try:
+            carry_out(instruction, self._home.target, engine, self.source.model)
+        except Exception as error:
+            # One engine's trouble with the index must not end the thread of all.
+            self._index_errors += 1
+            self.error = f"the index refused a batch: {error}"
+            # The next number is a jump to the index, so the engine turns stale without our help.
+            level = logging.WARNING if isinstance(error, KvsyncError) else logging.ERROR
+            first = self._index_errors == 1
+            logger.log(level if first else logging.DEBUG, "engine %s: %s", engine, self.error, exc_info=first)
+
+    def _tap(self, channel: str, frames: Frames) -> None:
+        if self._home.tap is None:
+            return
+        try:
+            self._home.tap(self.source.engine, channel, frames)
+        except Exception:
+            logger.exception("the tap failed on a frame of %s and is not called again", self.source.engine)
+            self._home.tap = None
+
+    def _fail(self) -> None:
+        """A fault of ours: this engine is followed no further, and what is known of it is doubted."""
+        self.error = "an internal error: see the log; remove the engine and add it again"
+        self._failed = True
+        self._close_question()
+        self._close_line()
+        with contextlib.suppress(Exception):
+            self._home.target.doubt(self.source.engine, "internal error")
+
+    # ------------------------------------------------------------------ sockets
+
+    def _open_line(self, now: float) -> None:
+        if self._is_new:
+            self._is_new = False
+            self._home.target.remove(self.source.engine)  # of a stream that left no bookmark: nothing proves it
+        try:
+            self._line = Line(self._home.context, self.source, self._home.options, self._rng)
+        except SocketError as error:
+            verb = "bound" if self.source.bind else "connected to"
+            self.error = f"{self.source.events} cannot be {verb}: {error}; trying again"
+            self._reopen_at = now + self._backoff.pause()
+            return
+        self._reopen_at = None
+        self._line_state = _Connection()
+        self._home.watch(self._line, self)
+
+    def _lose_line(self, error: str, now: float) -> None:
+        self._close_line()
+        self._sequence.disconnect()
+        self.error = error
+        self._reopen_at = now + self._backoff.pause()
+
+    def _close_line(self) -> None:
+        if self._line is not None:
+            self._home.unwatch(self._line)
+            self._line.close()
+            self._line = None
+
+    def _open_question(self, now: float) -> None:
+        endpoint, start = self.source.replay, self._wanted
+        assert endpoint is not None, "a replay was asked for without a port"
+        if start is None or not self._home.take_replay_slot():
+            return
+        self._wanted = None
+        try:
+            self._question = Question(self._home.context, endpoint, start, self._home.options, self._rng)
+        except SocketError as error:
+            self._home.give_replay_slot()
+            self.error = f"replay endpoint {endpoint} cannot be used: {error}"
+            return  # its time runs out like that of one without an answer
+        self._question_state = _Connection()
+        self._home.watch(self._question, self)
+        self._sequence.replay_sent(now)
+
+    def _close_question(self) -> None:
+        self._wanted = None
+        if self._question is not None:
+            self._home.unwatch(self._question)
+            self._question.close()
+            self._question = None
+            self._home.give_replay_slot()

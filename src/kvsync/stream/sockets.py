@@ -1,0 +1,184 @@
+"""
+The two kinds of socket an engine needs, each with its monitor: the only file that says how libzmq is used.
+
+    Line       SUB, connected to the engine's PUB or bound for it. libzmq reconnects it, except after a violation
+               of the protocol, which a frame above MAXMSGSIZE counts as: then it drops the connection for good
+    Question   DEALER for one replay request and its answer, thrown away after it
+
+A monitor tells of connections on a socket of its own. An event is written there before the first message of
+its connection can be read, so whoever reads messages first and the monitor after them misses no reconnection.
+
+A socket is waited for by its file descriptor. libzmq makes that readable when its state changes, not while
+messages are there: after each wake-up, and after each call that may have eaten one, a socket must be read until
+`has_more` says no.
+"""
+
+from __future__ import annotations
+
+import itertools
+import struct
+from collections.abc import Sequence
+from random import Random
+from typing import Final
+
+import zmq
+
+from kvsync.stream.endpoints import Source, is_ipv6
+from kvsync.stream.frames import Frames, number_frame
+from kvsync.stream.instructions import Payload
+from kvsync.stream.options import SubscriberOptions
+
+HANDSHAKE_MS: Final = 10_000
+HEARTBEATS_MISSED: Final = 2
+MONITOR_EVENT = struct.Struct("=HI")
+
+UP: Final = int(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+DOWN: Final = int(zmq.EVENT_DISCONNECTED)
+RETRIED: Final = int(zmq.EVENT_CONNECT_RETRIED)
+REFUSED: Final = frozenset(
+    int(event)
+    for event in (
+        zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL,
+        zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL,
+        zmq.EVENT_HANDSHAKE_FAILED_AUTH,
+    )
+)
+WATCHED_EVENTS: Final = UP | DOWN | RETRIED | sum(REFUSED)
+
+SOCKETS_PER_ENGINE: Final = 6
+"""Line and question, each with the two ends of its monitor."""
+
+_monitor_ids = itertools.count()
+
+Context = zmq.Context[zmq.Socket[bytes]]
+SocketError = zmq.ZMQError
+
+
+def new_context(options: SubscriberOptions) -> Context:
+    """
+    A context with room for the sockets of `engines_max` engines.
+    """
+    context: Context = zmq.Context(io_threads=options.io_threads)
+    wanted = SOCKETS_PER_ENGINE * options.engines_max + SOCKETS_PER_ENGINE
+    context.set(zmq.MAX_SOCKETS, min(wanted, context.get(zmq.SOCKET_LIMIT)))
+    return context
+
+
+class WatchedSocket:
+    """
+    A socket and its monitor, read without waiting.
+    """
+
+    def __init__(self, context: Context, kind: int, options: SubscriberOptions, rng: Random) -> None:
+        self._options = options
+        self._socket = context.socket(kind)
+        self._monitor: zmq.Socket[bytes] | None = None
+        try:
+            self._configure(rng)
+            self._monitor = self._socket.get_monitor_socket(
+                WATCHED_EVENTS, addr=f"inproc://kvsync-monitor-{next(_monitor_ids)}"
+            )
+        except zmq.ZMQError:
+            self.close()
+            raise
+
+    def fds(self) -> tuple[int, int]:
+        """The file descriptors that become readable when there may be something to do."""
+        assert self._monitor is not None, "closed"
+        return int(self._socket.FD), int(self._monitor.FD)
+
+    def has_more(self) -> bool:
+        """Whether a message is there."""
+        return _is_readable(self._socket)
+
+    def receive(self) -> Frames | None:
+        """Take one message; None if there is none."""
+        if not self.has_more():
+            return None
+        at_least = self._options.view_bytes_min
+        return [_content(part, at_least) for part in self._socket.recv_multipart(zmq.NOBLOCK, copy=False)]
+
+    def news(self) -> list[int]:
+        """What the monitor has to tell, in order: `UP`, `DOWN`, `RETRIED` or one of `REFUSED`."""
+        told: list[int] = []
+        monitor = self._monitor
+        while monitor is not None and _is_readable(monitor):
+            event, _ = MONITOR_EVENT.unpack(monitor.recv_multipart(zmq.NOBLOCK)[0])
+            told.append(event)
+        return told
+
+    def close(self) -> None:
+        """Close both; nothing that was not yet sent or read is kept."""
+        if self._monitor is not None:
+            self._socket.disable_monitor()
+            self._monitor.close(0)
+            self._monitor = None
+        self._socket.close(0)
+
+    def _configure(self, rng: Random) -> None:
+        options, socket = self._options, self._socket
+        # libzmq doubles the pause from the first to the longest and adds up to one first pause by lot. Drawing
+        # both once an engine keeps a fleet apart at the cap as well, where libzmq alone would not.
+        first_ms = round(options.reconnect_first_s * 1000 * rng.uniform(0.75, 1.25))
+        longest_ms = round(options.reconnect_max_s * 1000 * rng.uniform(0.6, 1.0)) - first_ms
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.setsockopt(zmq.MAXMSGSIZE, options.frame_bytes_max)
+        socket.setsockopt(zmq.RCVHWM, options.queue_frames_max)
+        socket.setsockopt(zmq.RECONNECT_IVL, first_ms)
+        socket.setsockopt(zmq.RECONNECT_IVL_MAX, max(first_ms, longest_ms))
+        socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
+        if options.heartbeat_s is not None:
+            heartbeat_ms = round(options.heartbeat_s * 1000)
+            socket.setsockopt(zmq.HEARTBEAT_IVL, heartbeat_ms)
+            socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEATS_MISSED * heartbeat_ms)
+
+
+class Line(WatchedSocket):
+    """
+    The live stream of one engine. Raises `SocketError` if its endpoint cannot be had.
+    """
+
+    def __init__(self, context: Context, source: Source, options: SubscriberOptions, rng: Random) -> None:
+        super().__init__(context, zmq.SUB, options, rng)
+        try:
+            self._socket.setsockopt(zmq.IPV6, is_ipv6(source.events))
+            self._socket.setsockopt(zmq.SUBSCRIBE, source.topic.encode())
+            if source.bind:
+                self._socket.bind(source.events)
+            else:
+                self._socket.connect(source.events)
+        except zmq.ZMQError:
+            self.close()
+            raise
+
+
+class Question(WatchedSocket):
+    """
+    One request for a replay, sent at once, and its answer. Raises `SocketError` if its endpoint cannot be used.
+    """
+
+    def __init__(self, context: Context, endpoint: str, start: int, options: SubscriberOptions, rng: Random) -> None:
+        super().__init__(context, zmq.DEALER, options, rng)
+        try:
+            self._socket.setsockopt(zmq.IPV6, is_ipv6(endpoint))
+            self._socket.connect(endpoint)
+            self._socket.send_multipart([b"", number_frame(start)], zmq.NOBLOCK)
+        except zmq.ZMQError:
+            self.close()
+            raise
+
+
+def size_of(frames: Sequence[Payload]) -> int:
+    """
+    The bytes of a message.
+    """
+    return sum(map(len, frames))
+
+
+def _is_readable(sock: zmq.Socket[bytes]) -> bool:
+    return bool(int(sock.get(zmq.EVENTS)) & zmq.POLLIN)
+
+
+def _content(part: zmq.Frame, view_bytes_min: int) -> Payload:
+    # A large payload stays where libzmq put it; for a small one the view costs more than the copy.
+    return part.buffer if len(part) >= view_bytes_min else part.bytes

@@ -1,0 +1,44 @@
+"""
+What can be seen of one engine's stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from kvsync.types import Engine
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStatus:
+    """
+    One engine's stream at one moment.
+
+    `state` is `connecting`, `disconnected`, `replaying`, `live` or `failed` (a fault of ours; the engine is not
+    followed any more). `applied` is the last number applied or passed over, `live_last` the highest heard live in
+    this life. Frames balance: received = applied_frames + duplicate + all of `dropped` + waiting. `error` is
+    the present trouble, if there is one. `replay_available` is None until a replay was asked for, and False
+    where there is no port or it does not answer.
+    """
+
+    engine: Engine
+    connected: bool
+    state: str
+    applied: int | None
+    live_last: int | None
+    received: int
+    applied_frames: int
+    duplicate: int
+    dropped: Mapping[str, int]
+    waiting: int
+    gaps: int
+    unfilled: int
+    replays: int
+    restarts: int
+    oversize: int
+    reconnects: int
+    index_errors: int
+    last_event_age_s: float | None
+    error: str | None
+    replay_available: bool | None

@@ -1,0 +1,267 @@
+"""
+All engines' sockets and the one thread that serves them.
+
+    any thread     add, remove, status: checked and noted under the lock; what needs a socket becomes a command
+    I/O thread     waits for descriptors, runs commands, gives each engine with something to do a bounded turn, and
+                   every `tick_s` lets time pass for all: retries, overdue replays, probes
+
+An engine that has more to say than fits in its turn is served again in the next round, after the others; no engine
+can hold up another for longer than one turn. Sockets are opened, used and closed in the I/O thread only. Batches
+are applied there too: the index releases the GIL and bounds its own work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import selectors
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from random import Random
+from types import TracebackType
+from typing import Final, Self
+
+from kvsync.errors import CapacityError, ClosedError, ConfigError
+from kvsync.stream.endpoints import Source, check_source
+from kvsync.stream.files import make_room
+from kvsync.stream.link import Link, Tap
+from kvsync.stream.options import SubscriberOptions
+from kvsync.stream.sequence import Bookmark
+from kvsync.stream.sockets import WatchedSocket, new_context
+from kvsync.stream.status import StreamStatus
+from kvsync.stream.target import Target
+from kvsync.types import Engine
+
+logger = logging.getLogger(__name__)
+
+JOIN_S: Final = 10.0
+PROBES_TOGETHER: Final = 4.0
+"""How many probes may be sent at once after a pause."""
+
+WAKE_BYTES: Final = 4096
+
+Command = Callable[[], None]
+
+
+class Subscriber:
+    """
+    Follows the event streams of any number of engines into one index.
+
+    Nothing is received before `start()`. `tap` is shown every message as it came, in the I/O thread. What
+    was learned stays in the index after `remove` and `close`.
+    """
+
+    # Guarded by `_lock`: _links, _commands, _closing. The rest belongs to the I/O thread, or never changes.
+
+    def __init__(self, index: Target, options: SubscriberOptions | None = None, tap: Tap | None = None) -> None:
+        self.options = SubscriberOptions() if options is None else options
+        self.target = index
+        self.tap = tap
+        self.context = new_context(self.options)
+        self._rng = Random(self.options.seed)
+        self._lock = threading.Lock()
+        self._links: dict[Engine, Link] = {}
+        self._commands: deque[Command] = deque()
+        self._closing = False
+        self._thread: threading.Thread | None = None
+        self._wake_here, self._wake_there = socket.socketpair()
+        self._wake_here.setblocking(False)
+        self._wake_there.setblocking(False)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._wake_here, selectors.EVENT_READ, None)
+        self._open_links: deque[Link] = deque()
+        self._hot: dict[Link, None] = {}
+        self._replays = 0
+        self._probes = PROBES_TOGETHER
+        self._ticked_at = 0.0
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closing else "running" if self._thread is not None else "not started"
+        return f"<Subscriber {state} engines={len(self._links)} replays={self._replays}>"
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # ------------------------------------------------------------------ any thread
+
+    def start(self) -> None:
+        """Start the I/O thread; a second call does nothing."""
+        with self._lock:
+            self._check_open()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="kvsync-stream", daemon=True)
+                self._thread.start()
+
+    def add(self, source: Source, bookmark: Bookmark | None = None) -> None:
+        """
+        Follow an engine, from where `bookmark` says if its record in the index is still at hand.
+
+        Without one a record of the engine belongs to an unknown past and is removed. Raises `ConfigError` for
+        a source that cannot be used or an engine that is followed elsewhere; a port that does not answer is no
+        error but a status, and tried for ever.
+        """
+        check_source(source)
+        with self._lock:
+            self._check_open()
+            known = self._links.get(source.engine)
+            if known is not None:
+                if known.source != source:
+                    raise ConfigError(
+                        f"engine {source.engine} is followed at {known.source.events}: remove it before adding it"
+                        f" at {source.events}"
+                    )
+                return
+            if len(self._links) >= self.options.engines_max:
+                raise CapacityError(f"engine {source.engine} is one too many: raise engines_max ({len(self._links)})")
+            link = Link(source, self, Random(self._rng.random()), bookmark)
+            self._links[source.engine] = link
+            make_room(len(self._links))
+            self._command(lambda: self._open(link))
+
+    def remove(self, engine: Engine) -> None:
+        """Stop following an engine; when this returns nothing of it is applied any more."""
+        with self._lock:
+            link = self._links.pop(engine, None)
+            if link is not None and not self._closing:
+                self._command(lambda: self._drop(link))
+        if link is not None:
+            link.detach()
+
+    def status(self) -> dict[Engine, StreamStatus]:
+        """Every engine's stream as it is now."""
+        now = time.monotonic()
+        return {link.source.engine: link.status(now) for link in self._followed()}
+
+    def bookmarks(self) -> dict[Engine, Bookmark]:
+        """Where a later process may go on, for every engine that has sent something."""
+        marks = {link.source.engine: link.bookmark() for link in self._followed()}
+        return {engine: mark for engine, mark in marks.items() if mark is not None}
+
+    def close(self) -> None:
+        """Stop following, close every socket and end the thread; a second call does nothing."""
+        with self._lock:
+            if self._closing:
+                return
+            self._closing = True
+            thread = self._thread
+            with contextlib.suppress(OSError):  # the thread has ended by itself
+                self._wake()
+        if thread is None:
+            self._close_all()
+        elif thread is not threading.current_thread():
+            thread.join(JOIN_S)
+            if thread.is_alive():
+                logger.error("the stream thread is still busy after %.0f s and is left behind", JOIN_S)
+
+    # ------------------------------------------------------------------ for links
+
+    def watch(self, sock: WatchedSocket, link: Link) -> None:
+        """Give the link a turn whenever the socket has news, and once now: opening it may have eaten some."""
+        for fd in sock.fds():
+            self._selector.register(fd, selectors.EVENT_READ, link)
+        self._hot[link] = None
+
+    def unwatch(self, sock: WatchedSocket) -> None:
+        """Forget a socket that is about to be closed."""
+        for fd in sock.fds():
+            self._selector.unregister(fd)
+
+    def take_replay_slot(self) -> bool:
+        """Whether one more replay may run; it then counts until the slot is given back."""
+        if self._replays >= self.options.replays_max:
+            return False
+        self._replays += 1
+        return True
+
+    def give_replay_slot(self) -> None:
+        """A replay is over."""
+        self._replays -= 1
+
+    # ------------------------------------------------------------------ the I/O thread
+
+    def _run(self) -> None:
+        try:
+            while not self._closing:
+                self._round()
+        except Exception:
+            logger.exception("the stream thread has ended: no engine is followed any more")
+        finally:
+            self._closing = True
+            self._close_all()
+
+    def _round(self) -> None:
+        wait_s = 0.0 if self._hot else max(0.0, self._ticked_at + self.options.tick_s - time.monotonic())
+        for key, _ in self._selector.select(wait_s):
+            if key.data is None:
+                self._run_commands()
+            else:
+                self._hot[key.data] = None
+        turn, self._hot = self._hot, {}
+        now = time.monotonic()
+        for link in turn:
+            if link.pump(now):
+                self._hot[link] = None
+        if now >= self._ticked_at + self.options.tick_s:
+            self._tick(now)
+
+    def _tick(self, now: float) -> None:
+        """Let time pass for every engine, each time beginning with another one: probes are rationed."""
+        self._probes = min(PROBES_TOGETHER, self._probes + self.options.probes_per_s * (now - self._ticked_at))
+        self._ticked_at = now
+        for link in tuple(self._open_links):
+            if link.tick(now, may_probe=self._probes >= 1):
+                self._probes -= 1
+                self._open_links.remove(link)
+                self._open_links.append(link)
+
+    def _run_commands(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._wake_here.recv(WAKE_BYTES)
+        while self._commands:
+            self._commands.popleft()()
+
+    def _open(self, link: Link) -> None:
+        self._open_links.append(link)
+        link.tick(time.monotonic(), may_probe=False)
+
+    def _drop(self, link: Link) -> None:
+        link.close()
+        self._open_links.remove(link)
+        self._hot.pop(link, None)
+
+    def _close_all(self) -> None:
+        for link in self._open_links:
+            link.close()
+        self._open_links.clear()
+        self._hot.clear()
+        self._selector.close()
+        self._wake_here.close()
+        self._wake_there.close()
+        self.context.term()
+
+    # ------------------------------------------------------------------ helpers
+
+    def _followed(self) -> list[Link]:
+        with self._lock:
+            return list(self._links.values())
+
+    def _check_open(self) -> None:
+        if self._closing:
+            raise ClosedError("the subscriber is closed: make a new one")
+
+    def _command(self, command: Command) -> None:
+        self._commands.append(command)
+        self._wake()
+
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # enough wake-ups are on their way
+            self._wake_there.send(b"\0")

@@ -1,0 +1,95 @@
+"""
+What the stream tests share: batches that form one chain of blocks, quick options, and waiting for a condition.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from kvsync.index import Index
+from kvsync.stream.endpoints import Source
+from kvsync.stream.options import SequenceOptions, SubscriberOptions
+from kvsync.stream.status import StreamStatus
+from kvsync.stream.subscriber import Subscriber
+from kvsync.testing.publisher import ScriptedPublisher
+from kvsync.testing.wire import Stored, encode_batch
+from kvsync.types import GPU, Engine
+
+MODEL = "m"
+ENGINE = Engine("pod", 0)
+BLOCK = 4
+WAIT_S = 20.0
+
+# Times as short as a busy machine allows; probes are far away unless a test wants them.
+QUICK_SEQUENCE = SequenceOptions(replay_timeout_s=1.0, probe_idle_s=600.0)
+QUICK = SubscriberOptions(sequence=QUICK_SEQUENCE, reconnect_first_s=0.05, tick_s=0.02, seed=1)
+
+
+def batch(number: int, life: int = 0) -> bytes:
+    """
+    One block: the child of the batch before, so that any n batches from 0 on hold a match of n blocks.
+    """
+    return encode_batch(
+        [
+            Stored(
+                hashes=(number + 1,),
+                parent=number or None,
+                tokens=tuple(range(number * BLOCK, (number + 1) * BLOCK)),
+                block_size=BLOCK,
+            )
+        ],
+        ts=1000.0 * life + number,
+    )
+
+
+def batches(count: int, life: int = 0) -> list[bytes]:
+    """
+    The first batches of a life.
+    """
+    return [batch(number, life) for number in range(count)]
+
+
+def source(publisher: ScriptedPublisher, engine: Engine = ENGINE, *, replay: bool = True) -> Source:
+    """
+    Where a publisher publishes.
+    """
+    return Source(engine, MODEL, publisher.events, publisher.replay if replay else None)
+
+
+def held(index: Index, engine: Engine = ENGINE) -> list[int]:
+    """
+    The hashes an engine holds, as the index has it.
+    """
+    return sorted(int(hash_) for hash_ in index.engine_hashes(engine).get(GPU, {}).get(0, {}) if isinstance(hash_, int))
+
+
+def holds(count: int) -> list[int]:
+    """
+    The hashes of the first batches of a life.
+    """
+    return list(range(1, count + 1))
+
+
+def wait_for(condition: Callable[[], object], what: Callable[[], object], timeout_s: float = WAIT_S) -> None:
+    """
+    Return once the condition is true; fail with what is there instead.
+    """
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, f"not within {timeout_s} s: {what()}"
+        time.sleep(0.005)
+
+
+def wait_until(subscriber: Subscriber, condition: Callable[[StreamStatus], object], engine: Engine = ENGINE) -> None:
+    """
+    Return once an engine's status fulfils the condition.
+    """
+    wait_for(lambda: condition(subscriber.status()[engine]), lambda: subscriber.status()[engine])
+
+
+def is_balanced(status: StreamStatus) -> bool:
+    """
+    Whether every frame is accounted for.
+    """
+    return status.received == status.applied_frames + status.duplicate + sum(status.dropped.values()) + status.waiting

@@ -1,0 +1,102 @@
+"""`kvsync record`: write the raw frames of live streams to a capture file."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kvsync.cli.listen import (
+    BindOption,
+    EventsOption,
+    PodOption,
+    RanksOption,
+    ReplayOption,
+    SecondsOption,
+    TopicOption,
+)
+from kvsync.errors import ConfigError, KvsyncError
+
+if TYPE_CHECKING:
+    from kvsync.cli.listen import Heard, Listener
+    from kvsync.cli.redact import Redactor
+    from kvsync.stream.capture import CaptureWriter
+
+
+def command(
+    model: Annotated[str, typer.Option(metavar="NAME", help="The model the pod serves; kept in the file.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The capture to write; readable by its owner only.")],
+    events: EventsOption = None,
+    replay: ReplayOption = None,
+    topic: TopicOption = "",
+    bind: BindOption = False,
+    ranks: RanksOption = 1,
+    pod: PodOption = "pod",
+    seconds: SecondsOption = None,
+    redact: Annotated[
+        bool, typer.Option("--redact", help="Replace token ids, salts and identifiers: the shape stays, the text goes.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON document.")] = False,
+) -> None:
+    """
+    Record the event streams of a pod, with the replays that fill their holes, until Ctrl-C or for --seconds.
+
+    The file holds raw frames, and so the token ids of users' prompts: it is written with mode 0600. --redact makes a
+    capture that can be passed on: it replays to the same blocks, and no prompt can be read from it or matched with it.
+    `kvsync replay`, `kvsync match` and `kvsync tail` read it.
+    """
+    from kvsync import __version__
+    from kvsync.cli.listen import Listener, sources, stopped_by_signals
+    from kvsync.cli.output import print_json
+    from kvsync.cli.redact import Redactor
+    from kvsync.stream.capture import CaptureWriter
+
+    if not events:
+        raise ConfigError("--events is missing; give where the engine publishes, as in tcp://127.0.0.1:5557")
+    streams = sources(events, model=model, replay=replay, topic=topic, bind=bind, ranks=ranks, pod=pod)
+    header = {"kvsync": __version__, "model": model, "topic": topic, "started": time.time(), "redacted": redact}
+    with CaptureWriter(out, header, overwrite=overwrite) as writer, Listener(streams) as listener:
+        print(f"Recording {pod} from {events} to {out}; Ctrl-C ends it.", file=sys.stderr)
+        with stopped_by_signals(listener):
+            counts = write(listener, writer, Redactor() if redact else None, seconds)
+        summary = {"file": str(out), "frames": writer.records, "bytes": writer.size_bytes, "engines": counts}
+    if as_json:
+        print_json(summary | {"lost": listener.lost})
+    else:
+        print(f"{writer.records:,} frames of {len(counts)} engines, {writer.size_bytes:,} bytes, in {out}")
+    if listener.lost:
+        raise KvsyncError(f"{listener.lost:,} frames are missing in {out}: it could not be written fast enough")
+    if not writer.records:
+        raise KvsyncError(f"nothing was heard from {events}: check the address, and that the engine publishes events")
+
+
+def write(
+    listener: Listener, writer: CaptureWriter, redactor: Redactor | None, seconds: float | None
+) -> dict[str, int]:
+    """Write what is heard until the listening ends; gives the number of frames of each engine."""
+    counts: Counter[str] = Counter()
+    for heard in listener.heard(seconds):
+        if heard is not None:
+            frames = heard.frames if redactor is None else redacted(heard, redactor)
+            writer.write(str(heard.engine), heard.channel, frames)
+            counts[str(heard.engine)] += 1
+    return dict(sorted(counts.items()))
+
+
+def redacted(heard: Heard, redactor: Redactor) -> list[Any]:
+    """The message with its payload, the last frame, redacted; an end marker has none, and another shape is not kept."""
+    from kvsync.stream.frames import PUB, Batch, EndMarker, read_live, read_replay
+
+    frames = heard.frames
+    match read_live(frames) if heard.channel == PUB else read_replay(frames):
+        case Batch():
+            return [*frames[:-1], redactor.payload(frames[-1])]
+        case EndMarker():
+            return frames
+        case _:
+            return [b""] * len(frames)

@@ -7,23 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct kvs__cursor {
-  const uint8_t *at;
-  const uint8_t *end;
-};
-
-/* Why an event cannot be applied. */
-enum kvs__fault {
-  KVS__FINE = 0,
-  KVS__FAULT_TYPE,
-  KVS__FAULT_RANGE,
-  KVS__FAULT_HASH,
-  KVS__FAULT_DEPTH,
-  KVS__FAULT_TRUNCATED,
-  KVS__FAULT_LIMIT,
-  KVS__FAULT_BATCH,
-  KVS__FAULT_MEMORY
-};
+#include "msgpack.h"
 
 /* An engine hash as sent: an integer, or bytes inside the payload. */
 struct kvs__sent_hash {
@@ -88,11 +72,11 @@ enum kvs__fault kvs__batch_next(struct kvs__batch *batch, struct kvs__scratch *s
 /* Step over what follows the events. FINE or TRUNCATED; `trailing` counts bytes behind the batch. */
 enum kvs__fault kvs__batch_close(struct kvs__batch *batch, uint64_t *trailing);
 
-/* Extras of an event, one block after the other: the hash of its entry. `cursor` begins as event->extras. */
+void kvs__scratch_end(struct kvs__scratch *scratch);
+
+/* extras.c: extras of an event, one block after the other: the hash of its entry. `cursor` begins as event->extras. */
 struct kvs__hasher;
 uint64_t kvs__extras_next(const struct kvs__hasher *hasher, const struct kvs__event *event,
                           struct kvs__cursor *cursor);
-
-void kvs__scratch_end(struct kvs__scratch *scratch);
 
 #endif

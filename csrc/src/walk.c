@@ -1,0 +1,140 @@
+#include "walk.h"
+
+#include <stdlib.h>
+
+int kvs__room(void **array, uint32_t *capacity, uint32_t count, size_t size) {
+  uint32_t wanted = *capacity == 0 ? 16 : *capacity * 2;
+  void *grown;
+  if (count < *capacity) return 1;
+  grown = realloc(*array, (size_t)wanted * size);
+  if (grown == NULL) return 0;
+  *array = grown;
+  *capacity = wanted;
+  return 1;
+}
+
+int kvs__asked(const struct kvs__asking *asking, uint32_t engine) {
+  size_t low = 0, high = asking->only_count;
+  if (asking->only == NULL) return 1;
+  while (low < high) {
+    size_t middle = low + (high - low) / 2;
+    if (asking->only[middle] < engine)
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  return low < asking->only_count && asking->only[low] == engine;
+}
+
+int kvs__main_group(const struct kvs__engine *engine) {
+  int first = -1;
+  for (int i = 0; i < engine->groups_count; i++) {
+    if (engine->groups[i].block_size == 0) continue;
+    if (engine->groups[i].spec == KVS__SPEC_FULL) return i;
+    if (first < 0) first = i;
+  }
+  return first;
+}
+
+int kvs__walk_fits(const struct kvs__walk *walk, const struct kvs__engine *engine,
+                   const struct kvs__group *group) {
+  if (walk->block_size == 0) return 1;
+  return group->block_size == walk->block_size &&
+         (walk->dialect == KVS__ANY_DIALECT || walk->dialect == engine->dialect);
+}
+
+/* Does `holder` make its engine a candidate of this walk's main line? */
+static struct kvs__engine *candidate(const struct kvs__asking *asking, const struct kvs__walk *walk,
+                                     uint32_t holder) {
+  struct kvs__engine *engine = asking->index->engines[KVS__HOLDER_ENGINE(holder)];
+  int group = kvs__main_group(engine);
+  if (group < 0) return NULL;
+  if (asking->model >= 0 && engine->model != (uint32_t)asking->model) return NULL;
+  if (engine->kinds[KVS__HOLDER_KIND(holder)].group != group) return NULL;
+  return kvs__walk_fits(walk, engine, &engine->groups[group]) ? engine : NULL;
+}
+
+static int add_candidates(struct kvs__asking *asking, struct kvs__walk *walk, uint32_t set) {
+  const struct kvs__set *members;
+  if (set == 0) return 1;
+  members = kvs__sets_get(&asking->index->sets, set);
+  for (uint32_t i = 0; i < members->count; i++) {
+    const struct kvs__engine *engine = candidate(asking, walk, members->holders[i]);
+    if (engine == NULL || !kvs__asked(asking, engine->number)) continue;
+    if (walk->seen_count > 0 && walk->alive[walk->seen_count - 1].engine == engine->number) continue;
+    if (!kvs__room((void **)&walk->alive, &walk->seen_capacity, walk->seen_count, sizeof *walk->alive))
+      return 0;
+    walk->alive[walk->seen_count].engine = engine->number;
+    walk->alive[walk->seen_count].length = 0;
+    walk->seen_count++;
+  }
+  walk->alive_count = walk->seen_count;
+  return 1;
+}
+
+int kvs__group_holds(const kvs_index *index, const struct kvs__engine *engine, int group, uint32_t set) {
+  for (uint32_t kind = 0; kind < engine->kinds_count; kind++)
+    if (engine->kinds[kind].group == group &&
+        kvs__sets_has(&index->sets, set, KVS__HOLDER(engine->number, kind)))
+      return 1;
+  return 0;
+}
+
+/* The set changed at block `at`: who is not in the new one ends here. */
+static void thin_out(struct kvs__asking *asking, struct kvs__walk *walk, uint32_t set, uint32_t at) {
+  uint32_t kept = 0;
+  for (uint32_t i = 0; i < walk->alive_count; i++) {
+    struct kvs__alive one = walk->alive[i];
+    const struct kvs__engine *engine = asking->index->engines[one.engine];
+    if (set != 0 && kvs__group_holds(asking->index, engine, kvs__main_group(engine), set)) {
+      if (kept != i) {
+        struct kvs__alive swap = walk->alive[kept];
+        walk->alive[kept] = one;
+        walk->alive[i] = swap;
+      }
+      kept++;
+    } else {
+      walk->alive[i].length = at;
+    }
+  }
+  walk->alive_count = kept;
+}
+
+static uint32_t holders_of(const kvs_index *index, uint64_t hash) {
+  const struct kvs__block *block = kvs__blocks_first(&index->blocks, hash);
+  while (block != NULL && block->hash != hash)
+    block = kvs__blocks_next(&index->blocks, hash, (struct kvs__block *)(uintptr_t)block);
+  return block == NULL ? 0 : block->set;
+}
+
+int kvs__walk_run(struct kvs__asking *asking, struct kvs__walk *walk) {
+  kvs_index *index = asking->index;
+  struct kvs__prompt prompt;
+  uint64_t total;
+  uint32_t previous = 0;
+  if (asking->hashes != NULL) {
+    total = asking->hashes_count;
+  } else {
+    total = asking->query->tokens_count / walk->block_size;
+    kvs__prompt_begin(&prompt, index, asking->query, asking->extras, walk->block_size,
+                      walk->dialect == KVS__ANY_DIALECT ? KVS_DIALECT_ABSENT : walk->dialect);
+  }
+  if (total > UINT32_MAX) total = UINT32_MAX;
+  for (uint32_t i = 0; i < total; i++) {
+    uint32_t set = holders_of(index, asking->hashes != NULL ? asking->hashes[i] : kvs__prompt_next(&prompt));
+    if (i == 0 || set != previous) {
+      if (i == 0 && !add_candidates(asking, walk, set)) return 0;
+      if (i > 0) thin_out(asking, walk, set, i);
+      if (walk->alive_count == 0 && !walk->endless) break;
+      if (!kvs__room((void **)&walk->runs, &walk->runs_capacity, walk->runs_count, sizeof *walk->runs))
+        return 0;
+      walk->runs[walk->runs_count].set = set;
+      walk->runs[walk->runs_count].start = i;
+      walk->runs_count++;
+      previous = set;
+    }
+    walk->length = i + 1;
+  }
+  for (uint32_t i = 0; i < walk->alive_count; i++) walk->alive[i].length = walk->length;
+  return 1;
+}

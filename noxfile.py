@@ -12,6 +12,7 @@ import shutil
 from pathlib import Path
 
 import nox
+from nox.command import CommandFailed
 
 nox.needs_version = ">=2025.5.1"
 nox.options.default_venv_backend = "uv|venv"
@@ -54,6 +55,15 @@ def pytest(session: nox.Session, folder: str, *options: str) -> None:
     session.run("python", "-m", "pytest", *options, *([] if named else [folder]), *session.posargs)
 
 
+def passes(session: nox.Session, *command: str) -> bool:
+    """Run one check; all of them are run, so that one round shows everything there is to mend."""
+    try:
+        session.run(*command, env={"PYTHONPATH": "src"})
+    except CommandFailed:
+        return False
+    return True
+
+
 def c_sources() -> list[str]:
     """Our own C, which excludes what is vendored."""
     return sorted({str(path) for pattern in C_PATTERNS for path in Path().glob(pattern)})
@@ -64,13 +74,18 @@ def lint(session: nox.Session) -> None:
     """Check form, types, the walls between rooms, C form, YAML and workflows; changes nothing."""
     # The dependencies, because types come from them; not kvsync itself, so that no compiler is needed.
     session.install(*PYPROJECT["project"]["dependencies"], *group("lint"), *group("test"), "nox")
-    session.run("ruff", "format", "--check", ".")
-    session.run("ruff", "check", *session.posargs, ".")
-    session.run("clang-format", "--dry-run", "--Werror", *c_sources())
-    session.run("yamllint", "--strict", ".")
-    session.run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *map(str, WORKFLOWS))
-    session.run("lint-imports", "--no-cache", "--no-logo", env={"PYTHONPATH": "src"})
-    session.run("mypy", *PYTHON_PATHS)
+    checks: list[tuple[str, ...]] = [
+        ("ruff", "format", "--check", "."),
+        ("ruff", "check", *session.posargs, "."),
+        ("clang-format", "--dry-run", "--Werror", *c_sources()),
+        ("yamllint", "--strict", "."),
+        ("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *map(str, WORKFLOWS)),
+        ("lint-imports", "--no-cache", "--no-logo"),
+        ("mypy", *PYTHON_PATHS),
+    ]
+    unhappy = [check[0] for check in checks if not passes(session, *check)]
+    if unhappy:
+        session.error(f"see above: {', '.join(unhappy)}; `nox -s format` mends what is only form")
 
 
 @nox.session(name="format")

@@ -134,9 +134,9 @@ class Rank:
         if not self.scheduler.reset(preempt=preempt):
             return False
         pool = self.scheduler.cache.pool
-        if self._reset_events is ResetEvents.NEVER:
+        if self._reset_events == ResetEvents.NEVER:
             pool.events.pop()
-        elif self._reset_events is ResetEvents.NOW:
+        elif self._reset_events == ResetEvents.NOW:
             self.publisher.publish(time.time(), pool.take_events())
         return True
 

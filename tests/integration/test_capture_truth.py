@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from kvsync.index import Index
 from kvsync.testing.model import ModelIndex
 from kvsync.testing.truth import Moment, digest, follow, hash_text, load_truth
 from kvsync.types import GPU, Engine, Trust
@@ -22,7 +23,7 @@ NAMES = [
     "s5_report_full",
 ]
 
-INDEXES = [ModelIndex]
+INDEXES = [ModelIndex, Index]
 
 
 @pytest.mark.parametrize("make", INDEXES)

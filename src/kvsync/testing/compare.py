@@ -12,7 +12,6 @@ from typing import Any, Protocol
 
 from kvsync.errors import KvsyncError
 from kvsync.testing.history import Apply, Clear, Doubt, History, Operation, Question, Remove, Restart
-from kvsync.testing.truth import hash_text
 from kvsync.types import Applied, Engine, EngineHash, ExtraKeys, Match, Trust
 
 COUNTERS = (
@@ -101,16 +100,16 @@ def compare_history(index: AnyIndex, model: AnyIndex, history: History, *, quest
     """
     Play a history to both and compare after each operation; Differs tells the first difference.
 
-    `questions` are asked after every operation, records and hashes looked at after every `every`-th and the last.
+    `questions` are asked after every operation; the record and hashes of the engine it was about are looked at after
+    every `every`-th, those of all engines at the end.
     """
-    step = 0
     for step, operation in enumerate(history, start=1):
         where = f"seed {history.seed}, step {step}, {_told(operation)}"
         _check(f"{where}: applied", play(index, operation), play(model, operation))
         compare_answers(index, model, history.questions(questions, step), where)
-        if step % every == 0:
-            compare_records(index, model, where)
-    compare_records(index, model, f"seed {history.seed}, after all {step} steps")
+        if step % every == 0 and operation.engine in model.engines():
+            compare_record(index, model, operation.engine, where)
+    compare_records(index, model, f"seed {history.seed}, at the end")
 
 
 def compare_answers(index: AnyIndex, model: AnyIndex, questions: Iterable[Question], where: str = "") -> None:
@@ -124,9 +123,16 @@ def compare_records(index: AnyIndex, model: AnyIndex, where: str = "") -> None:
     """Look at everything both know of every engine; Differs for the first thing that is not the same."""
     _check(f"{where}: engines", sorted(index.engines()), sorted(model.engines()))
     for engine in model.engines():
-        place = f"{where}: {engine}"
-        for (name, mine), (_, its) in zip(_seen(index, engine), _seen(model, engine), strict=True):
-            _check(f"{place} {name}", mine, its)
+        compare_record(index, model, engine, where)
+        for medium in (None, *model.record(engine).media):
+            _check(f"{where}: {engine} trust on {medium}", index.trust(engine, medium), model.trust(engine, medium))
+
+
+def compare_record(index: AnyIndex, model: AnyIndex, engine: Engine, where: str = "") -> None:
+    """Look at everything both know of one engine; Differs for the first thing that is not the same."""
+    mine, its = dict(_seen(index, engine)), dict(_seen(model, engine))
+    for name in {**its, **mine}:
+        _check(f"{where}: {engine} {name}", mine.get(name), its.get(name))
 
 
 def _ask(index: AnyIndex, question: Question) -> dict[Engine, tuple[object, ...]]:
@@ -147,22 +153,13 @@ def _ask(index: AnyIndex, question: Question) -> dict[Engine, tuple[object, ...]
 def _seen(index: AnyIndex, engine: Engine) -> Iterator[tuple[str, object]]:
     """Everything there is to see of one engine, by name."""
     record = index.record(engine)
-    yield "hashes", _listed(index.engine_hashes(engine))
-    yield "trust", index.trust(engine)
+    for medium, groups in sorted(index.engine_hashes(engine).items()):
+        for group, hashes in sorted(groups.items()):
+            yield f"hashes on {medium} of group {group}", dict(hashes)
     yield "media", {name: (medium.trust, medium.entries, medium.doubtful) for name, medium in record.media.items()}
-    yield "trust by medium", {name: index.trust(engine, name) for name in record.media}
     for name in RECORD:
         yield name, getattr(record, name)
     yield "counters", {name: record.counters.get(name, 0) for name in COUNTERS}
-
-
-def _listed(table: Mapping[str, Mapping[int, Mapping[EngineHash, int]]]) -> dict[tuple[str, int, str], int]:
-    return {
-        (medium, group, f"{type(engine_hash).__name__} {hash_text(engine_hash)}"): copies
-        for medium, groups in table.items()
-        for group, hashes in groups.items()
-        for engine_hash, copies in hashes.items()
-    }
 
 
 def _check(what: str, mine: object, its: object) -> None:

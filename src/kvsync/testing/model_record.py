@@ -17,7 +17,8 @@ Where the page leaves a choice, these are taken:
 - `parent_missing` and `removed_unknown` count every case; only on an exact medium is it evidence of loss;
 - a removal names its medium and kind, but "the groups named on GPU" of a re-announcement are those of stores;
 - an orphan stored again as an orphan goes on waiting for what the first event said;
-- of several orphans that follow one hash the oldest is joined first, and an entry tied meanwhile keeps its block;
+- of several orphans that follow one hash the oldest is joined first, with all that follows it in turn; an entry
+  tied meanwhile keeps its block. It matters only where one hash was told of two blocks;
 - a cleared event, and the doubt that it brings, do not spoil `complete`; `doubt()` does;
 - `placeholders` and `masked` count hashes; a medium's name with a NUL in it is beyond a limit.
 """
@@ -426,34 +427,31 @@ class Record:
 
     def tie(self, slot: Slot, block: Block) -> None:
         """Give an entry its block, and then every entry that only waited for this one."""
+        self.give(slot, block)
+        joining = self.take_followers(slot.hash, block)
+        while joining:
+            slot, block = joining.pop(0)
+            if self.entry(slot).block is None:
+                self.give(slot, block)
+                joining = self.take_followers(slot.hash, block) + joining
+
+    def give(self, slot: Slot, block: Block) -> None:
+        """Tie an entry, and the untied entries of the same hash in other kinds."""
         self.entry(slot).block = block
-        work = [(slot, block)]
-        while work:
-            slot, block = work.pop(0)
-            self.orphans.pop(slot, None)
-            for waiting, its_block in [*self.twins(slot, block), *self.followers(slot.hash, block)]:
-                if self.entry(waiting).block is None:
-                    self.entry(waiting).block = its_block
-                    work.append((waiting, its_block))
+        self.orphans.pop(slot, None)
+        for kind, entries in self.kinds.items():
+            twin = entries.get(slot.hash)
+            if twin is not None and twin.block is None:
+                twin.block = block
+                self.orphans.pop(Slot(kind, slot.hash), None)
+
+    def take_followers(self, engine_hash: EngineHash, block: Block) -> list[tuple[Slot, Block]]:
+        """The orphans whose predecessor this hash is, oldest first, with the block that follows from it."""
+        slots = [slot for slot, orphan in self.orphans.items() if orphan.predecessor == engine_hash]
+        return [(slot, block.child(self.orphans.pop(slot).local)) for slot in slots]
 
     def entry(self, slot: Slot) -> Entry:
         return self.kinds[slot.kind][slot.hash]
-
-    def twins(self, slot: Slot, block: Block) -> list[tuple[Slot, Block]]:
-        """The untied entries of the same hash in other kinds, with the block they take."""
-        return [
-            (Slot(kind, slot.hash), block)
-            for kind, entries in self.kinds.items()
-            if slot.hash in entries and entries[slot.hash].block is None
-        ]
-
-    def followers(self, engine_hash: EngineHash, block: Block) -> list[tuple[Slot, Block]]:
-        """The orphans whose predecessor this hash is, with the block that follows from it."""
-        return [
-            (slot, block.child(orphan.local))
-            for slot, orphan in self.orphans.items()
-            if orphan.predecessor == engine_hash
-        ]
 
     # ------------------------------------------------------------------ removed, cleared, skipped
 

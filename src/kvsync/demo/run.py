@@ -32,8 +32,8 @@ from kvsync.errors import ConfigError
 from kvsync.routing.catalog import policies, policy_named
 
 PODS_MAX = 64
-PEOPLE_PER_POD = 6
-ASSISTANTS_PER_POD = 1.25
+PEOPLE_PER_POD = 8
+ASSISTANTS_PER_POD = 1.5
 SHOW_EVERY_S = 0.5
 
 
@@ -117,7 +117,7 @@ class Demo:
         for policy in self.options.policies:
             if results:
                 await self.stage.empty_caches()
-            await self.stage.start_daemon(policy)
+            await self.stage.start_daemon(policy, self.options.size)
             events_before = await self._events()
             self._screen.say(f"{policy}: {count_turns(people)} requests of {len(people)} people begin.")
             outcomes, results[policy] = await self._run_policy(policy, people)

@@ -28,9 +28,9 @@ ANSWER_WITHIN_S = 20.0
 class EngineSize:
     """One simulated engine: how much it holds, and how fast it is. Rates are tokens per second."""
 
-    blocks: int = 1_600
+    blocks: int = 2_000
     block_size: int = 16
-    prefill_rate: float = 2_400.0
+    prefill_rate: float = 2_800.0
     decode_rate: float = 100.0
     seed: int = 0
 
@@ -96,13 +96,19 @@ class Stage:
         children = await together(self._children.start(name, *size.arguments()) for name in names)
         self.pods = [Pod.from_ready(child.name, child.ready) for child in children]
 
-    async def start_daemon(self, policy: str) -> None:
-        """End the daemon, if there is one, and start another with this policy; it follows all pods when we return."""
+    async def start_daemon(self, policy: str, size: EngineSize) -> None:
+        """
+        End the daemon, if there is one, and start another with this policy; it follows all pods when we return.
+
+        It is told how fast the engines prefill, as an operator would: what it learns by itself in the first seconds
+        would be part of the comparison.
+        """
         if self._daemon is not None:
             await self._children.stop(self._daemon)
         pods = [argument for pod in self.pods for argument in ("--pod", pod.argument())]
         self._daemon = await self._children.start(
-            "kvsync serve", "serve", "--listen", LOOPBACK, "--policy", policy, *pods
+            *("kvsync serve", "serve", "--listen", LOOPBACK, "--policy", policy),
+            *("--prefill-rate", str(size.prefill_rate), *pods),
         )
         self.url = str(self._daemon.ready["http"])
         await self._until_none(self._unfollowed, "the daemon does not follow all pods")

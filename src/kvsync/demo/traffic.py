@@ -55,11 +55,13 @@ class TrafficOptions:
     assistants: int
     """Different system prompts."""
     seed: int = 0
-    system_length: int = 1_000
-    question_length: tuple[int, int] = (200, 500)
+    system_length: int = 800
+    question_length: tuple[int, int] = (250, 600)
     answer_length: tuple[int, int] = (16, 40)
-    turns: tuple[int, int] = (2, 5)
-    think_s: tuple[float, float] = (0.9, 2.3)
+    turns: tuple[int, int] = (2, 4)
+    think_s: tuple[float, float] = (1.2, 2.8)
+    arrive_s: float = 4.0
+    """Within which everybody has asked a first question."""
     popularity: float = 0.6
     """The n-th most popular assistant is asked n ** -popularity as often as the first."""
 
@@ -106,8 +108,7 @@ def count_turns(people: Iterable[Person]) -> int:
 def _conversations(
     random: Random, options: TrafficOptions, systems: list[str], weights: list[float]
 ) -> Iterator[Conversation]:
-    # Nobody begins at the same moment: the first questions are spread over one pause for thought.
-    at_s = random.uniform(0.0, options.think_s[1])
+    at_s = random.uniform(0.0, options.arrive_s)
     while at_s < options.seconds:
         system = random.choices(systems, weights)[0]
         turns = []

@@ -124,7 +124,7 @@ def compare_records(index: AnyIndex, model: AnyIndex, where: str = "") -> None:
     _check(f"{where}: engines", sorted(index.engines()), sorted(model.engines()))
     for engine in model.engines():
         compare_record(index, model, engine, where)
-        for medium in (None, *model.record(engine).media):
+        for medium in (None, "gpu", "never named"):
             _check(f"{where}: {engine} trust on {medium}", index.trust(engine, medium), model.trust(engine, medium))
 
 
@@ -155,11 +155,19 @@ def _seen(index: AnyIndex, engine: Engine) -> Iterator[tuple[str, object]]:
     record = index.record(engine)
     for medium, groups in sorted(index.engine_hashes(engine).items()):
         for group, hashes in sorted(groups.items()):
-            yield f"hashes on {medium} of group {group}", dict(hashes)
-    yield "media", {name: (medium.trust, medium.entries, medium.doubtful) for name, medium in record.media.items()}
+            yield f"hashes on {_shown(medium)} of group {group}", dict(hashes)
+    yield (
+        "media",
+        {_shown(name): (medium.trust, medium.entries, medium.doubtful) for name, medium in record.media.items()},
+    )
     for name in RECORD:
         yield name, getattr(record, name)
     yield "counters", {name: record.counters.get(name, 0) for name in COUNTERS}
+
+
+def _shown(medium: str) -> str:
+    """A medium's name with whatever is not text in it replaced: how such names are shown is no difference."""
+    return medium.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _check(what: str, mine: object, its: object) -> None:

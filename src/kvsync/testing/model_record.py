@@ -19,6 +19,7 @@ Where the page leaves a choice, these are taken:
 - an orphan stored again as an orphan goes on waiting for what the first event said;
 - of several orphans that follow one hash the oldest is joined first, with all that follows it in turn; an entry
   tied meanwhile keeps its block. It matters only where one hash was told of two blocks;
+- a beginning that turns out unseen makes every medium partial, also one that `clear()` had called empty before;
 - a cleared event, and the doubt that it brings, do not spoil `complete`; `doubt()` does;
 - `placeholders` and `masked` count hashes; a medium's name with a NUL in it is beyond a limit.
 """
@@ -239,10 +240,9 @@ class Record:
             return False
         if self.expects_beginning:
             self.expects_beginning = False
-            if number == 0:
-                self.complete = True
-                for medium in self.media.values():
-                    medium.trust, medium.reason = Trust.EXACT, NO_REASON
+            self.complete = number == 0
+            for medium in self.media.values():
+                medium.trust, medium.reason = (Trust.EXACT, NO_REASON) if self.complete else (Trust.PARTIAL, BEGINNING)
         elif number is not None and self.sequence is not None and number > self.sequence + 1:
             self.counters["gaps"] += 1
             self.doubt_all(GAP)

@@ -75,6 +75,8 @@ class Loads:
         # Its prefill began when it was sent, or when the engine was done with the one before.
         work.service_seconds = now - max(work.began, queue.last_first_token)
         queue.last_first_token = now
+        # Until now the engine was busy with this one; what comes after it has not begun.
+        queue.as_of = max(queue.as_of, now)
         for earlier, other in queue.works.items():
             other.remaining = 0.0
             if earlier == ticket:

@@ -15,6 +15,9 @@ TOKENS_MIN = 128
 MEMORY = 0.98
 """What an observation keeps of its weight with each one after it."""
 
+DOUBT_SECONDS = 0.02
+"""How much prefill the default counts for: next to nothing, since engines differ a hundredfold."""
+
 
 class PrefillRate:
     """
@@ -23,8 +26,7 @@ class PrefillRate:
 
     def __init__(self, fixed: float | None = None) -> None:
         self._fixed = fixed
-        # As if one second at the default rate had been seen.
-        self._tokens, self._seconds = RATE_DEFAULT, 1.0
+        self._tokens, self._seconds = RATE_DEFAULT * DOUBT_SECONDS, DOUBT_SECONDS
 
     def __repr__(self) -> str:
         return f"<PrefillRate {self.tokens_per_second:.0f}/s {'fixed' if self._fixed else 'learned'}>"
@@ -36,8 +38,12 @@ class PrefillRate:
         return min(max(self._tokens / self._seconds, RATE_MIN), RATE_MAX)
 
     def observe(self, tokens: int, seconds: float) -> None:
-        """An engine computed `tokens` in `seconds`, with nothing else before them in its queue."""
-        if tokens < TOKENS_MIN or seconds <= 0:
+        """
+        An engine computed `tokens` in `seconds`, counted from when it was done with what was queued before.
+
+        Prompts that are computed together seem to take all of the time or none of it; their sum is right.
+        """
+        if tokens < TOKENS_MIN or seconds < 0:
             return
         self._tokens = self._tokens * MEMORY + tokens
         self._seconds = self._seconds * MEMORY + seconds

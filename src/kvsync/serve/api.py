@@ -80,7 +80,7 @@ class Api:
             return web.json_response(views.blocks(self._parts, Engine(pod, int(rank))))
         except KeyError:
             raise Problem(
-                404, f"nothing was heard of engine {pod}/{rank}; see /v1/engines", code="engine_not_found"
+                404, f"there is no engine {pod}/{rank}; see /v1/engines", code="engine_not_found"
             ) from None
 
     async def stats(self, _request: web.Request) -> web.Response:

@@ -62,10 +62,14 @@ def coverage(parts: Parts) -> dict[str, Any]:
 
 def blocks(parts: Parts, engine: Engine) -> dict[str, Any]:
     """
-    All that an engine's record holds, to compare with the engine itself; `KeyError` for one never heard.
+    All that an engine's record holds, to compare with the engine itself; `KeyError` for one that nobody knows.
 
     The sequence number is read before and after: equal, it belongs to the listing.
     """
+    pod = parts.pods.get(engine.pod)
+    if engine not in parts.index.engines() and pod is not None and engine in pod.engines:
+        trust = Trust.UNKNOWN.value
+        return {"pod": engine.pod, "rank": engine.rank, "sequence": None, "trust": trust, "media": {}}
     while True:
         sequence = parts.index.record(engine).sequence
         held = parts.index.engine_hashes(engine)

@@ -6,8 +6,11 @@ The block pool: which blocks exist, which are free, and what the full ones hold.
 
 A block is in the free queue exactly while nobody references it. It keeps its content there and can be
 found and taken back out, until it reaches the head and is given to somebody else: only then is the
-content evicted. All blocks start free in the order of their ids; block 0 is taken out at once and stands
-for "no block" for ever, so a pool of n blocks holds n - 1.
+content evicted. A block without content goes to the head at once, for there is nothing in it to lose
+(`empty_first`; releases before vLLM 0.24 queue it up like any other).
+
+All blocks start free in the order of their ids; block 0 is taken out at once and stands for "no block" for
+ever, so a pool of n blocks holds n - 1.
 
 The same content may lie in several blocks: two requests that fill the same block at once keep a copy each,
 and each copy is stored and removed in events of its own.
@@ -43,8 +46,9 @@ class BlockPool:
     What happens is noted in `events`, in order, until somebody takes them.
     """
 
-    def __init__(self, blocks_count: int) -> None:
+    def __init__(self, blocks_count: int, *, empty_first: bool = True) -> None:
         assert blocks_count >= 2, "one block stands for none, so a pool needs two"
+        self._empty_first = empty_first
         self._blocks = [Block(number) for number in range(blocks_count)]
         self._free: OrderedDict[int, Block] = OrderedDict((block.number, block) for block in self._blocks)
         # Per content the blocks that hold it, oldest copy first.
@@ -111,6 +115,7 @@ class BlockPool:
 
         A request gives its blocks from last to first, so that the tail of a prompt is evicted before its head.
         """
+        empty = []
         for block in blocks:
             if block is self.null_block:
                 continue
@@ -118,6 +123,10 @@ class BlockPool:
             block.references -= 1
             if block.references == 0:
                 self._free[block.number] = block
+                if block.key is None and self._empty_first:
+                    empty.append(block)
+        for block in reversed(empty):
+            self._free.move_to_end(block.number, last=False)
 
     def reset(self) -> bool:
         """

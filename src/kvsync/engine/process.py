@@ -54,7 +54,7 @@ class Addresses:
 def make_scheduler(options: EngineOptions) -> Scheduler:
     """Make one rank's scheduler with an empty cache; equal options make equal ones."""
     cache = PrefixCache(
-        BlockPool(options.blocks),
+        BlockPool(options.blocks, empty_first=options.make_wire().empty_first),
         block_size=options.block_size,
         hasher=BlockHasher(options.seed),
         groups=options.groups,

@@ -35,7 +35,8 @@ class _Form:
 
     `stored` and `removed` are the fields after the tag, in order. Of a map, those in `_OPTIONAL` are left
     out when they are None; an array has them all. `long_stored`: engines reserve a map's header for all
-    fields it could have, and with 16 of them it is the long one, however few are there.
+    fields it could have, and with 16 of them it is the long one, however few are there. `empty_first` is
+    no matter of writing: whether that release gives blocks without content away before any other.
     """
 
     stored: tuple[str, ...]
@@ -48,6 +49,7 @@ class _Form:
     replay_topic: bool = False
     coalesced_removals: bool = False
     long_stored: bool = False
+    empty_first: bool = True
 
 
 _OPTIONAL = frozenset(
@@ -68,14 +70,14 @@ _REMOVED_GROUP = ("block_hashes", "medium", "group_idx")
 _VLLM: tuple[tuple[Version, _Form], ...] = (
     (
         (0, 9, 0),
-        _Form(_FIRST, _REMOVED, rank=False, bytes_hashes=False, signed=True, media_offsets=False),
+        _Form(_FIRST, _REMOVED, rank=False, bytes_hashes=False, signed=True, media_offsets=False, empty_first=False),
     ),
-    ((0, 9, 1), _Form(_FIRST, _REMOVED, bytes_hashes=False, signed=True, media_offsets=False)),
-    ((0, 10, 2), _Form(_MEDIUM, _REMOVED_MEDIUM, media_offsets=False)),
-    ((0, 14, 0), _Form(_LORA, _REMOVED_MEDIUM, media_offsets=False)),
-    ((0, 17, 0), _Form(_EXTRA, _REMOVED_MEDIUM, media_offsets=False)),
-    ((0, 20, 0), _Form(_GROUP, _REMOVED_GROUP)),
-    ((0, 22, 0), _Form(_SPEC, _REMOVED_GROUP)),
+    ((0, 9, 1), _Form(_FIRST, _REMOVED, bytes_hashes=False, signed=True, media_offsets=False, empty_first=False)),
+    ((0, 10, 2), _Form(_MEDIUM, _REMOVED_MEDIUM, media_offsets=False, empty_first=False)),
+    ((0, 14, 0), _Form(_LORA, _REMOVED_MEDIUM, media_offsets=False, empty_first=False)),
+    ((0, 17, 0), _Form(_EXTRA, _REMOVED_MEDIUM, media_offsets=False, empty_first=False)),
+    ((0, 20, 0), _Form(_GROUP, _REMOVED_GROUP, empty_first=False)),
+    ((0, 22, 0), _Form(_SPEC, _REMOVED_GROUP, empty_first=False)),
     ((0, 24, 0), _Form(_SPEC, _REMOVED_GROUP, maps=True)),
     ((0, 26, 0), _Form(_SPEC, _REMOVED_GROUP, maps=True, replay_topic=True)),
     ((0, 30, 0), _Form(_SESSION, _REMOVED_GROUP, maps=True, replay_topic=True)),
@@ -129,6 +131,11 @@ class Wire:
         if chosen.is_bytes and not form.bytes_hashes:
             raise ConfigError(f"{name} writes block hashes as integers only, not as {chosen}; use u64 or i64")
         return cls(name, form, chosen)
+
+    @property
+    def empty_first(self) -> bool:
+        """Whether that release's pool gives blocks without content away first."""
+        return self.form.empty_first
 
     @property
     def replay_topic(self) -> bool:

@@ -37,9 +37,17 @@ def test_block_0_stands_for_none_and_the_rest_come_in_order() -> None:
 def test_released_blocks_queue_up_behind_the_untouched() -> None:
     """A block that was just given up is the last to be given away again."""
     pool = BlockPool(5)
-    first = pool.allocate(2)
-    pool.release(reversed(first))
+    pool.release(reversed(stored(pool, A, B)))
     assert numbers(pool.allocate(4)) == [3, 4, 2, 1]
+
+
+@pytest.mark.parametrize(("empty_first", "order"), [(True, [3, 2, 4, 1]), (False, [4, 3, 2, 1])])
+def test_blocks_without_content_are_given_away_first_since_a_release(empty_first: bool, order: list[int]) -> None:
+    """They overtake even the untouched, in the order of their release; in older releases they wait their turn."""
+    pool = BlockPool(5, empty_first=empty_first)
+    full, *empty = stored(pool, A) + pool.allocate(2)
+    pool.release([*reversed(empty), full])
+    assert numbers(pool.allocate(4)) == order
 
 
 def test_the_tail_of_a_prompt_is_evicted_before_its_head() -> None:

@@ -201,6 +201,23 @@ def test_events_can_connect_to_a_bound_subscriber() -> None:
     run(scenario)
 
 
+def test_addresses_may_be_ipv6() -> None:
+    """The loopback of IPv6 serves HTTP, events and replay like that of IPv4."""
+
+    async def scenario() -> None:
+        async with running_engine(host="::1", events="tcp://[::1]:0") as client:
+            addresses = client.engine.addresses
+            assert all("[::1]:" in one for one in (addresses.http, *addresses.events, *addresses.replay))
+            await client.complete("hello")
+            dealer = client.context.socket(zmq.DEALER)
+            client.sockets.append(dealer)
+            dealer.setsockopt(zmq.IPV6, 1)
+            dealer.connect(addresses.replay[0])
+            assert len(await replay(dealer, number(0))) == 1
+
+    run(scenario)
+
+
 @pytest.mark.parametrize("what", ["events", "replay", "port"])
 def test_a_taken_port_is_named_and_nothing_stays_open(what: str) -> None:
     """The second engine on one port fails with its address, and leaves no task behind."""

@@ -101,7 +101,7 @@ def test_truth_and_number_belong_together_while_the_engine_works() -> None:
     """A truth asked for under load is what the index holds after exactly that number."""
 
     async def scenario() -> None:
-        async with running_engine(blocks=60, step_tokens=64, loras=("a", "b")) as client:
+        async with running_engine(blocks=60, step_tokens=64, loras=("a", "b"), decode_rate=400.0) as client:
             talking = asyncio.gather(*(talk(client, Random(100 + seed), 1) for seed in range(TALKERS)))
             truths: list[Any] = []
             while not talking.done():

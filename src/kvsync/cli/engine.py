@@ -29,7 +29,8 @@ def command(
         str,
         typer.Option(
             metavar="ENDPOINT",
-            help="Event stream of rank 0, tcp://HOST:PORT; rank r has the r-th port after it, port 0 a free one each.",
+            help="Event stream of rank 0, tcp://HOST:PORT; rank r has the r-th port after it, port 0 a free one each. "
+            "Events carry token ids, and whoever can reach them can read them.",
             rich_help_panel=_WHERE,
         ),
     ] = "tcp://127.0.0.1:5557",
@@ -125,6 +126,9 @@ def command(
         ),
     ] = None,
     buffer_steps: Annotated[int, typer.Option(help="Batches kept for replay.", rich_help_panel=_SIZE)] = 10_000,
+    hwm: Annotated[
+        int, typer.Option(help="Batches kept for a slow subscriber; the rest it loses.", rich_help_panel=_SIZE)
+    ] = 100_000,
     prefill_rate: Annotated[
         float, typer.Option(metavar="TOKENS/S", help="Prompt tokens a second, of a rank.", rich_help_panel=_SPEED)
     ] = 20_000.0,
@@ -177,6 +181,7 @@ def command(
         windows=tuple(window or ()),
         max_model_len=max_model_len,
         buffer_steps=buffer_steps,
+        hwm=hwm,
         prefill_rate=prefill_rate,
         decode_rate=decode_rate,
         running_max=max_running,
@@ -216,7 +221,7 @@ def _token(token_file: Path | None) -> str | None:
     from kvsync.errors import ConfigError
 
     if token_file is None:
-        return os.environ.get(_TOKEN_VARIABLE)
+        return os.environ.get(_TOKEN_VARIABLE) or None
     try:
         return token_file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:

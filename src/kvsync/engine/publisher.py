@@ -149,6 +149,7 @@ def _number(sequence: int) -> bytes:
 
 
 def _bind(socket: zmq.Socket[bytes] | zmq.asyncio.Socket, endpoint: str, what: str) -> str:
+    _allow_ipv6(socket, endpoint)
     try:
         socket.bind(endpoint)
     except zmq.ZMQError as error:
@@ -159,7 +160,14 @@ def _bind(socket: zmq.Socket[bytes] | zmq.asyncio.Socket, endpoint: str, what: s
 
 
 def _connect(socket: zmq.Socket[bytes], endpoint: str) -> None:
+    _allow_ipv6(socket, endpoint)
     try:
         socket.connect(endpoint)
     except zmq.ZMQError as error:
         raise ConfigError(f"events endpoint {endpoint} cannot be connected to: {error.strerror}") from error
+
+
+def _allow_ipv6(socket: zmq.Socket[bytes] | zmq.asyncio.Socket, endpoint: str) -> None:
+    # Only where it is asked for: with it, an IPv4 wildcard would be reported as an IPv6 one.
+    if "[" in endpoint:
+        socket.setsockopt(zmq.IPV6, 1)

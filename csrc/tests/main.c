@@ -1,1 +1,55 @@
-int main(void) { return 0; }
+/* Runs every test, or those whose name contains the first argument; the second is a seed. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "check.h"
+
+#define REPORTS_MAX 10 /* of one test: the first failures say it all */
+
+struct check_state check_state = {.seed = 20240607};
+
+static double seconds_now(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+void check_failed(const char *file, int line, const char *what) {
+  if (++check_state.failures <= REPORTS_MAX) fprintf(stderr, "    %s:%d: %s\n", file, line, what);
+}
+
+void check_run(const char *name, void (*test)(void)) {
+  double start = seconds_now();
+  if (check_state.filter != NULL && strstr(name, check_state.filter) == NULL) return;
+  check_state.random = check_state.seed;
+  check_state.checks = check_state.failures = 0;
+  test();
+  if (check_state.failures == 0)
+    check_state.passed++;
+  else
+    check_state.failed++;
+  printf("%s  %-72s %9" PRIu64 " checks %6.2f s\n", check_state.failures == 0 ? "ok  " : "FAIL", name,
+         check_state.checks, seconds_now() - start);
+  fflush(stdout);
+}
+
+int main(int count, char **arguments) {
+  if (count > 1 && arguments[1][0] != '\0') check_state.filter = arguments[1];
+  if (count > 2) check_state.seed = strtoull(arguments[2], NULL, 0);
+  printf("seed %" PRIu64 "\n", check_state.seed);
+  tests_of_table();
+  tests_of_map();
+  tests_of_sets();
+  tests_of_decode();
+  tests_of_index();
+  tests_of_groups();
+  tests_of_limits();
+  tests_of_memory();
+  tests_of_fuzz();
+  tests_of_threads();
+  printf("%u passed, %u failed\n", check_state.passed, check_state.failed);
+  return check_state.failed == 0 && check_state.passed > 0 ? 0 : 1;
+}

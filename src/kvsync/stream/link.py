@@ -3,8 +3,8 @@ One engine's sockets around its `Sequence`: frames and connections in, instructi
 
 All methods but `status`, `bookmark` and `detach` belong to the I/O thread. A turn (`pump`) is bounded: first
 messages of the line are taken out, then the monitor is read, then the messages are told to the sequence. In that
-order no message of a new connection is taken for one of the old, see `sockets`; a few of the old may be taken for
-the new, and they only wait for its verification.
+order no message of a new connection is taken for one of the old, see `sockets`; those read along with the news of
+a new connection may be of either, and the sequence is told how many they are.
 
 libzmq gives a line up for good after an over-size frame. It says so by saying nothing: a lost connection that is
 not followed by a retry. After `GIVEN_UP_S` of that the line is built anew.
@@ -217,10 +217,17 @@ class Link:
     # ------------------------------------------------------------------ turns
 
     def _pump(self, now: float) -> bool:
-        heard = self._hear()
+        options = self._home.options
+        heard = self._hear(options.burst_frames, options.burst_bytes)
+        news = [] if self._line is None else self._line.news()
+        if UP in news:
+            # To the last of the old connection: what came over it must not be met later as if it were new.
+            heard += self._hear(2 * options.queue_frames_max, options.sequence.waiting_bytes_max)
+        for event in news:
+            self._line_state.take(event, now)
+            self._line_news(event, len(heard), now)
         if heard:
             self._backoff.reset()
-        self._read_news(now)
         for frames in heard:
             self._tap(PUB, frames)
             self._obey(feed(self._sequence, PUB, frames, now), now)
@@ -228,12 +235,11 @@ class Link:
         line, question = self._line, self._question
         return (line is not None and line.has_more()) or (question is not None and question.has_more())
 
-    def _hear(self) -> list[Frames]:
+    def _hear(self, frames_max: int, bytes_max: int) -> list[Frames]:
         """Take a burst of messages off the line."""
         heard: list[Frames] = []
         size = 0
-        options = self._home.options
-        while self._line is not None and len(heard) < options.burst_frames and size < options.burst_bytes:
+        while self._line is not None and len(heard) < frames_max and size < bytes_max:
             frames = self._line.receive()
             if frames is None:
                 break
@@ -244,6 +250,8 @@ class Link:
     def _read_answer(self, now: float) -> None:
         # Message by message: one of them may be the reason to throw the others away with their socket.
         question, size = self._question, 0
+        for event in [] if question is None else question.news():
+            self._question_state.take(event, now)
         options = self._home.options
         for _ in range(options.burst_frames):
             if question is None or question is not self._question or size >= options.burst_bytes:
@@ -255,19 +263,10 @@ class Link:
             self._tap(REPLAY, frames)
             self._obey(feed(self._sequence, REPLAY, frames, now), now)
 
-    def _read_news(self, now: float) -> None:
-        if self._line is not None:
-            for event in self._line.news():
-                self._line_state.take(event, now)
-                self._line_news(event, now)
-        if self._question is not None:
-            for event in self._question.news():
-                self._question_state.take(event, now)
-
-    def _line_news(self, event: int, now: float) -> None:
+    def _line_news(self, event: int, heard: int, now: float) -> None:
         if event == UP:
             self.error = None
-            self._obey(self._sequence.connect(now), now)
+            self._obey(self._sequence.connect(now, unread=heard), now)
         elif event == DOWN and self._line_state.up == 0:
             self._sequence.disconnect()
         elif event == RETRIED:

@@ -52,6 +52,7 @@ END_MARKER: Final = "end_marker"
 OLD_LIFE: Final = "old_life"
 OVERFLOW: Final = "overflow"
 REPLAY_ORDER: Final = "replay_order"
+RECONNECT: Final = "reconnect"
 RESTART: Final = "restart"
 UNASKED: Final = "unasked"
 
@@ -150,11 +151,13 @@ class Sequence:
     #   connected, _was_connected   the live socket now, and ever
     #   applied     the last number applied or passed over in this life; None before the first
     #   live_last   the highest number heard live in this life
-    #   _last       the batch of number `applied`, for the byte check; None if that one was passed over
+    #   _last       the last batch applied, for the byte check; None behind an over-size one: an answer would meet it
     #   _digests    number -> digest of batches whose number may be heard a second time, oldest first
     #   _waiting    number -> batch, all above `applied`: kept until the hole below is filled or given up
     #   _never      numbers too large to receive: passed over when their turn comes, never asked for
     #   _asked      the replay under way
+    #   _unread     live frames to come that may be of a connection before
+    #   _connects   connections since the last live frame that was made use of
     #   _attempts   replays without progress in a row
     #   _answers    whether the last replay asked for was answered; None before the first
     #   _emptied    the index was told that a new life is empty, and nothing was applied since
@@ -186,6 +189,8 @@ class Sequence:
         self._waiting_bytes = 0
         self._never: set[int] = set()
         self._asked: _Asked | None = None
+        self._unread = 0
+        self._connects = 0
         self._attempts = 0
         self._answers: bool | None = None
         self._emptied = False
@@ -244,7 +249,15 @@ class Sequence:
         if number > NUMBER_MAX:
             return (self._drop(WRONG_NUMBER),)
         out: list[Instruction] = []
-        if self.live_last is not None and number <= self.live_last:
+        went_back = self.live_last is not None and number <= self.live_last
+        if went_back and self._connects <= 1:
+            self._unread = 0  # what comes from here on is of the new life too
+        is_unread = self._count_unread()
+        if is_unread and self._replay is Replay.ASKED:
+            # Whosever it is, the answer that the new connection has asked for holds it if it matters.
+            return (self._drop(RECONNECT),)
+        self._connects = 0
+        if went_back:
             self._restart(out, "the live stream went back")
         elif self._differs(number, payload):
             self._restart(out, "a known number came with other bytes")
@@ -256,6 +269,8 @@ class Sequence:
         self._take(out, number, payload)
         if self._asked is None and self._is_behind():
             self._ask_for_missing(out, now)
+        if is_unread:
+            out.append(Doubt(UNVERIFIED))
         return tuple(out)
 
     def replayed(self, number: int, payload: Payload, now: float) -> tuple[Instruction, ...]:
@@ -304,12 +319,17 @@ class Sequence:
     def unreadable(self, reason: str) -> tuple[Instruction, ...]:
         """Take note of a message that has no number to go by."""
         self.counters.received += 1
+        self._count_unread()
         return (self._drop(reason),)
 
     # ------------------------------------------------------------------ the sockets
 
-    def connect(self, now: float) -> tuple[Instruction, ...]:
-        """Take note that the live socket is connected, for the first time or again."""
+    def connect(self, now: float, *, unread: int = 0) -> tuple[Instruction, ...]:
+        """
+        Take note that the live socket is connected, for the first time or again.
+
+        `unread` live frames were read along with this news, and may be of the connection before. They come next.
+        """
         out: list[Instruction] = []
         again = self._was_connected or isinstance(self._last, Bookmark)
         self.counters.reconnects += self._was_connected
@@ -318,8 +338,13 @@ class Sequence:
         if not again and self._asked is not None:
             return ()  # a live frame was faster than the news of the connection
         known = again and self.applied is not None
+        self._unread = unread if again else 0
+        self._connects += 1
+        if again and not known:
+            self._throw_away(RECONNECT)  # of whatever life they were, this one's answer begins at 0
+            self.live_last = None
         if self._replay is Replay.ASKED and known and self._last is not None:
-            self._ask(out, self._last_number(), Purpose.VERIFY, now)
+            self._ask(out, _number(self._last), Purpose.VERIFY, now)
             return tuple(out)
         if known:
             out.append(Doubt(UNVERIFIED))
@@ -384,7 +409,7 @@ class Sequence:
             return self.replay_failed(now)
         out: list[Instruction] = []
         if may_probe and self.wants_probe(now):
-            self._ask(out, self._expected() if self._last is None else self._last_number(), Purpose.PROBE, now)
+            self._ask(out, self._expected() if self._last is None else _number(self._last), Purpose.PROBE, now)
         return tuple(out)
 
     def give_up(self) -> tuple[Instruction, ...]:
@@ -399,9 +424,9 @@ class Sequence:
     def _expected(self) -> int:
         return 0 if self.applied is None else self.applied + 1
 
-    def _last_number(self) -> int:
-        assert self.applied is not None, "a last batch without its number"
-        return self.applied
+    def _count_unread(self) -> bool:
+        self._unread -= (is_unread := self._unread > 0)
+        return is_unread
 
     def _is_behind(self) -> bool:
         """Whether the live stream has shown a number that is not applied yet."""
@@ -489,10 +514,11 @@ class Sequence:
 
     def _after_failure(self, out: list[Instruction], asked: _Asked, now: float, *, progressed: bool) -> None:
         """Ask again from the first hole, or go on without."""
+        if asked.purpose is Purpose.PROBE and not self._is_behind():
+            return  # nothing is known to be missing, and the next probe comes anyway
         self._attempts = 0 if progressed else self._attempts + 1
         unverified = asked.purpose is Purpose.VERIFY and asked.last is not None
-        wanted = asked.purpose is not Purpose.PROBE or self._is_behind()
-        if wanted and self._attempts < self.options.replay_attempts:
+        if self._attempts < self.options.replay_attempts:
             if unverified:
                 self._ask(out, asked.start, Purpose.VERIFY, now)
             else:
@@ -500,9 +526,9 @@ class Sequence:
             return
         if asked.heard is None:
             self._attempts = self.options.replay_attempts - 1  # a dead port gets one chance from here on, not all
+        self._abandon_holes(out)
         if unverified:
             out.append(Doubt(UNVERIFIED))
-        self._abandon_holes(out)
 
     def _restart(self, out: list[Instruction], reason: str, *, empty: bool = False) -> None:
         self.counters.restarts += 1
@@ -613,7 +639,7 @@ class Sequence:
         if self._is_behind():
             # Thrown away, and not to be had again: no later number need ever show it.
             self.counters.unfilled += 1
-            self.applied, self._last = self.live_last, None
+            self.applied = self.live_last
             out.append(Doubt(OVERFLOW))
 
     def _drop(self, reason: str) -> Drop:
@@ -647,6 +673,10 @@ def digest(payload: Payload) -> bytes:
     mean what they say are worth more here than the few microseconds a CRC would save.
     """
     return blake2b(payload, digest_size=DIGEST_BYTES).digest()
+
+
+def _number(last: Last) -> int:
+    return last.number if isinstance(last, Bookmark) else last[0]
 
 
 def _same(last: Last, payload: Payload) -> bool:

@@ -115,7 +115,7 @@ class ScriptedPublisher:
     def wait_for_subscriber(self, timeout_s: float = 10.0) -> None:
         """Return once somebody is subscribed: what is published before that reaches nobody."""
         end = time.monotonic() + timeout_s
-        while self._subscribers == 0:
+        while self._subscribers == 0 or self._pub.poll(0):
             if not self._pub.poll(max(0, round((end - time.monotonic()) * 1000))):
                 raise TimeoutError(f"nobody subscribed to {self.events} within {timeout_s} s")
             self._subscribers += 1 if self._pub.recv()[:1] == b"\x01" else -1

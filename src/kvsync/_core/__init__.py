@@ -14,9 +14,9 @@ __all__ = ["check", "ffi", "lib", "text", "version"]
 
 
 def text(pointer: object) -> str:
-    """A NUL-terminated text of the core's as a string."""
+    """A NUL-terminated text of the core's as a string; what is not UTF-8 is escaped, so that no two read alike."""
     value: bytes = ffi.string(pointer)
-    return value.decode("utf-8", "replace")
+    return value.decode("utf-8", "backslashreplace")
 
 
 def version() -> str:

@@ -166,8 +166,8 @@ def _seen(index: AnyIndex, engine: Engine) -> Iterator[tuple[str, object]]:
 
 
 def _shown(medium: str) -> str:
-    """A medium's name with whatever is not text in it replaced: how such names are shown is no difference."""
-    return medium.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    """A medium's name with whatever is not text in it escaped: the model keeps it as it came."""
+    return medium.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _check(what: str, mine: object, its: object) -> None:

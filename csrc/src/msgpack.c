@@ -130,7 +130,7 @@ enum kvs__fault kvs__skip(struct kvs__cursor *cursor, unsigned depth, int *deep)
     left[top]--;
     TRY(kvs__read_head(cursor, &head));
     if (head.kind != KVS__ARRAY && head.kind != KVS__MAP) continue;
-    if (depth + (unsigned)top >= KVS_DEPTH_MAX) *deep = 1;
+    if (depth + (unsigned)top > KVS_DEPTH_MAX) *deep = 1;
     children = head.kind == KVS__MAP ? 2 * head.number : head.number;
     if (children == 0) continue;
     if (top < KVS_DEPTH_MAX)

@@ -25,8 +25,9 @@ static void begin(struct fixture *fixture) {
 static int flip(struct fixture *fixture, unsigned block, unsigned number) {
   uint32_t bit = UINT32_C(1) << number, fresh = 0;
   int added = !(fixture->members[block] & bit);
-  int whole = added ? kvs__sets_with(&fixture->sets, &fixture->memory, fixture->set[block], holder(number), &fresh)
-                    : kvs__sets_without(&fixture->sets, &fixture->memory, fixture->set[block], holder(number), &fresh);
+  int whole =
+      added ? kvs__sets_with(&fixture->sets, &fixture->memory, fixture->set[block], holder(number), &fresh)
+            : kvs__sets_without(&fixture->sets, &fixture->memory, fixture->set[block], holder(number), &fresh);
   if (!whole) return 0;
   kvs__sets_release(&fixture->sets, &fixture->memory, fixture->set[block]);
   fixture->set[block] = fresh;

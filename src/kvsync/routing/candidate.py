@@ -72,7 +72,7 @@ class CostOptions:
     `belief` in a stale or unknown record is the share of its match that is counted. `transfer` says what a token on a
     slower medium costs, as a share of computing it; `transfer_default` is for media with other names. A request in
     decode slows the next prefill down like `decode_tokens` more tokens. Estimates closer to the least than
-    `tie_share` of it plus `tie_seconds` are equal: no estimate is better than that.
+    `tie_share` of it, `tie_seconds` and the prefill of one block together are equal: no estimate is better than that.
     """
 
     stale_belief: float = 0.5

@@ -13,7 +13,7 @@ from math import sqrt
 from random import Random
 from typing import TypeAlias, TypeVar
 
-from kvsync.routing.candidate import Candidate, Choice, Estimate, Question
+from kvsync.routing.candidate import Candidate, Choice, CostOptions, Estimate, Question
 from kvsync.routing.score import believed_tokens, estimate
 
 Policy: TypeAlias = Callable[[Question], Choice]
@@ -35,8 +35,8 @@ def cost(question: Question) -> Choice:
     The candidate whose first token is expected soonest; equals go to the larger cache, then to fewer requests.
     """
     estimates = [estimate(candidate, question.prompt_tokens, question.options) for candidate in question.candidates]
-    least = min(estimate.seconds for estimate in estimates)
-    limit = least * (1 + question.options.tie_share) + question.options.tie_seconds
+    least = min(estimates, key=lambda estimate: estimate.seconds)
+    limit = least.seconds + _tolerance(least, question.options)
     equals = [estimate for estimate in estimates if estimate.seconds <= limit]
     best = _spread(equals, question.random, key=lambda e: (-e.cached_tokens, e.candidate.load.requests))
     return Choice(best.candidate, _cost_reason(best, estimates, question))
@@ -129,6 +129,12 @@ def _cached(candidate: Candidate, question: Question) -> int:
 def _loaded(candidate: Candidate) -> str:
     load = candidate.load
     return f"{candidate.engine} has {load.requests} requests and {load.queued_tokens:.0f} tokens queued"
+
+
+def _tolerance(least: Estimate, options: CostOptions) -> float:
+    """How many seconds two estimates may be apart and still say the same."""
+    block_seconds = least.candidate.block_size / least.candidate.prefill_rate
+    return least.seconds * options.tie_share + options.tie_seconds + block_seconds
 
 
 def _weight(candidate: Candidate, affinity: int) -> bytes:

@@ -79,9 +79,7 @@ class Api:
         try:
             return web.json_response(views.blocks(self._parts, Engine(pod, int(rank))))
         except KeyError:
-            raise Problem(
-                404, f"there is no engine {pod}/{rank}; see /v1/engines", code="engine_not_found"
-            ) from None
+            raise Problem(404, f"there is no engine {pod}/{rank}; see /v1/engines", code="engine_not_found") from None
 
     async def stats(self, _request: web.Request) -> web.Response:
         return web.json_response(views.stats(self._parts))

@@ -138,7 +138,7 @@ class Proxy:
             count = None
         except (ValueError, Problem) as error:
             # Whether such a prompt is wrong is for the engine to say; by load alone any pod can be asked.
-            parts.metrics.degraded.labels("too_long" if isinstance(error, Problem) else "no_tokens").inc()
+            parts.metrics.degraded.labels(error.code if isinstance(error, Problem) else "no_tokens").inc()
             prompt, count = Prompt(target.model, memoryview(b"").cast("I")), max(len(body) // 4, 1)
         ask = parts.picker.ask(prompt, target, prompt_tokens=count)
         return Job(request, body, parts.clock(), prompt, target, ask, policy)

@@ -119,6 +119,8 @@ class FakePod:
             if number == self.cut_after:
                 return self._abort(request, response)
             await response.write(_event({"choices": [{"index": 0, "text": word}]}))
+        if self.gate is not None:
+            await self.gate.acquire()
         await response.write(_event({"choices": [], "usage": self._usage()}) + b"data: [DONE]\n\n")
         return response
 

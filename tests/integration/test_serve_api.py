@@ -1,0 +1,320 @@
+"""The daemon's own answers, over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from tests.integration.serve_helpers import BLOCK, MODEL, daemon, make_pod, status_of, until
+
+from kvsync.fleet import PodChange
+from kvsync.serve import fleet
+from kvsync.tokens import encode, render_chat
+from kvsync.types import Engine
+
+PROMPT = list(range(1_000, 1_000 + 10 * BLOCK))
+A, B = Engine("a"), Engine("b")
+TOKEN = "correct-horse"
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+
+
+def by_pod(answer: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The candidates of an answer, by pod."""
+    return {candidate["pod"]: candidate for candidate in answer["pods"]}
+
+
+def test_score_tells_every_candidate_what_it_holds() -> None:
+    """Also those that hold nothing; the match is the match itself, and the best score is the least."""
+
+    async def story() -> None:
+        async with daemon(make_pod("a"), make_pod("b"), make_pod("c")) as here:
+            here.hold("a", PROMPT)
+            here.hold("b", PROMPT[: 4 * BLOCK], medium="CPU")
+            status, answer = await here.post("/v1/score", {"model": MODEL, "token_ids": PROMPT})
+            assert status == 200
+            pods = by_pod(answer)
+            assert list(pods) == ["a", "b", "c"]
+            assert set(pods["a"]) == {"pod", "rank", "matched_tokens", "matched_blocks", "by_medium", "trust", "score"}
+            assert [(p["matched_blocks"], p["matched_tokens"]) for p in pods.values()] == [(10, 160), (4, 64), (0, 0)]
+            assert [p["by_medium"] for p in pods.values()] == [{"GPU": 10}, {"CPU": 4}, {}]
+            assert [p["trust"] for p in pods.values()] == ["exact", "exact", "unknown"]
+            assert pods["a"]["score"] < pods["b"]["score"] < pods["c"]["score"]
+            assert pods["c"]["score"] == pytest.approx(len(PROMPT) / 1_000)
+
+    asyncio.run(story())
+
+
+def test_score_enters_nothing() -> None:
+    """Asking a hundred times changes no score."""
+
+    async def story() -> None:
+        async with daemon(make_pod("a"), make_pod("b")) as here:
+            answers = [await here.post("/v1/score", {"model": MODEL, "token_ids": PROMPT}) for _ in range(100)]
+            assert answers == [answers[0]] * 100
+
+    asyncio.run(story())
+
+
+def test_raw_tokens_are_scored_as_json_is() -> None:
+    """The model, adapter, salt and extra keys stand in the query string."""
+
+    async def story() -> None:
+        async with daemon(make_pod("a")) as here:
+            here.hold("a", PROMPT, lora="l")
+            asked = {"model": MODEL, "token_ids": PROMPT, "lora": "l"}
+            assert (await here.post("/v1/score", asked))[1]["pods"][0]["matched_blocks"] == 10
+            assert await here.post_octets(f"/v1/score?model={MODEL}&lora=l", PROMPT) == await here.post(
+                "/v1/score", asked
+            )
+            assert (await here.post_octets(f"/v1/score?model={MODEL}", PROMPT))[1]["pods"][0]["matched_blocks"] == 0
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("asked", "tokens"),
+    [
+        ({"prompt": "x" * 40}, encode("x" * 40)),
+        ({"messages": [{"role": "user", "content": "x" * 40}]}, render_chat([{"role": "user", "content": "x" * 40}])),
+    ],
+)
+def test_text_and_chats_are_tokenized(asked: dict[str, Any], tokens: Any) -> None:
+    """By the byte-level tokenizer, the same as the simulated engine's."""
+
+    async def story() -> None:
+        async with daemon(make_pod("a")) as here:
+            here.hold("a", tokens)
+            answer = (await here.post("/v1/score", {"model": MODEL, **asked}))[1]
+            assert answer["pods"][0]["matched_blocks"] == len(tokens) // BLOCK
+
+    asyncio.run(story())
+
+
+def test_route_names_the_pod_and_says_why() -> None:
+    """With its rank and address, the policy, a reason, and every candidate's score."""
+
+    async def story() -> None:
+        async with daemon(make_pod("a"), make_pod("b", "http://127.0.0.1:8001", ranks=2)) as here:
+            here.hold("b", PROMPT, rank=1)
+            status, answer = await here.post("/v1/route", {"model": MODEL, "token_ids": PROMPT})
+            assert status == 200
+            assert (answer["pod"], answer["rank"], answer["endpoint"]) == ("b", 1, "http://127.0.0.1:8001")
+            assert answer["policy"] == "cost"
+            assert "144 of 160 tokens cached" in answer["reason"]
+            assert [(p["pod"], p["rank"]) for p in answer["pods"]] == [("a", 0), ("b", 0), ("b", 1)]
+
+    asyncio.run(story())
+
+
+def test_a_routed_prompt_draws_the_next_one_like_it() -> None:
+    """Although no event has come: the own pick counts at once, in the score and not in the match."""
+
+    async def story() -> None:
+        async with daemon(*(make_pod(name) for name in "abcd")) as here:
+            asked = {"model": MODEL, "token_ids": PROMPT}
+            first, second = [(await here.post("/v1/route", asked))[1] for _ in range(2)]
+            assert first["pod"] == second["pod"]
+            assert by_pod(second)[first["pod"]]["matched_blocks"] == 0
+
+    asyncio.run(story())
+
+
+def test_route_may_name_its_policy() -> None:
+    """For this question only."""
+
+    async def story() -> None:
+        async with daemon(make_pod("a"), make_pod("b")) as here:
+            asked = {"model": MODEL, "token_ids": PROMPT, "policy": "round-robin"}
+            answers = [(await here.post("/v1/route", asked))[1] for _ in range(4)]
+            assert [answer["pod"] for answer in answers] == ["a", "b", "a", "b"]
+            assert {answer["policy"] for answer in answers} == {"round-robin"}
+            assert (await here.post_octets(f"/v1/route?model={MODEL}&policy=random", PROMPT))[1]["policy"] == "random"
+
+    asyncio.run(story())
+
+
+def test_an_adapter_is_a_model_of_the_pods_that_list_it() -> None:
+    """Asked for as a model it is resolved, and only where it is loaded; a silent pod is taken at the caller's word."""
+
+    async def story() -> None:
+        async with daemon(make_pod("a", loras=("l",)), make_pod("b", loras=("k",)), make_pod("c")) as here:
+            here.hold("a", PROMPT, lora="l")
+            as_model = (await here.post("/v1/score", {"model": "l", "token_ids": PROMPT}))[1]
+            assert {name: pod["matched_blocks"] for name, pod in by_pod(as_model).items()} == {"a": 10}
+            as_lora = (await here.post("/v1/score", {"model": MODEL, "lora": "l", "token_ids": PROMPT}))[1]
+            assert {name: pod["matched_blocks"] for name, pod in by_pod(as_lora).items()} == {"a": 10, "c": 0}
+            status, answer = await here.post("/v1/score", {"model": "l", "lora": "k", "token_ids": PROMPT})
+            assert (status, answer["error"]["code"]) == (400, "lora_twice")
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "code"),
+    [
+        ("/v1/score", {"model": "none", "token_ids": [1]}, 404, "model_not_found"),
+        ("/v1/score", {"model": MODEL, "lora": "none", "token_ids": [1]}, 404, "lora_not_found"),
+        ("/v1/score", {"model": MODEL}, 400, "prompt_fields"),
+        ("/v1/score", {"model": MODEL, "prompt": "a", "token_ids": [1]}, 400, "prompt_fields"),
+        ("/v1/score", {"model": MODEL, "token_ids": [1] * 200}, 400, "prompt_too_long"),
+        ("/v1/score", {"model": MODEL, "prompt": "x" * 5_000}, 413, "body_too_large"),
+        ("/v1/score", {"model": MODEL, "token_ids": [1], "policy": "cost"}, 400, "unknown_field"),
+        ("/v1/route", {"model": MODEL, "token_ids": [1], "policy": "none"}, 400, "unknown_policy"),
+        ("/v1/chat/completions", {"model": "none", "messages": []}, 404, "model_not_found"),
+        ("/v1/chat/completions", {"messages": []}, 400, "missing_field"),
+        ("/v1/embeddings", {}, 404, "not_found"),
+        ("/healthz", {}, 405, "method_not_allowed"),
+    ],
+)
+def test_what_cannot_be_answered_is_refused(path: str, body: dict[str, Any], status: int, code: str) -> None:
+    """With a status and a code, in one shape."""
+
+    async def story() -> None:
+        async with daemon(make_pod("a", loras=("l",)), prompt_tokens_max=190, body_bytes_max=2_048) as here:
+            met, answer = await here.post(path, body)
+            assert (met, answer["error"]["code"]) == (status, code)
+            assert set(answer["error"]) == {"message", "type", "param", "code"}
+
+    asyncio.run(story())
+
+
+def test_another_content_type_is_refused() -> None:
+    """A page in a browser can send such bodies without asking; it cannot send JSON."""
+
+    async def story() -> None:
+        async with daemon(make_pod("a")) as here:
+            for path in ("/v1/score", "/v1/completions"):
+                async with here.client.post(f"{here.url}{path}", data="{}") as response:
+                    assert response.status == 415
+
+    asyncio.run(story())
+
+
+def test_a_pod_that_is_down_is_no_candidate() -> None:
+    """When its event connection is lost it gets nothing within a second; when none is left, that is said."""
+
+    async def story() -> None:
+        async with daemon(make_pod("a"), make_pod("b")) as here:
+            asked = {"model": MODEL, "token_ids": PROMPT}
+            await until(lambda: all(here.parts.health.state(name).connected for name in "ab"))
+            here.streams.statuses[A] = status_of(A, connected=False)
+            await until(lambda: not here.parts.health.is_up("a"), within=1.0)
+            assert set(by_pod((await here.post("/v1/route", asked))[1])) == {"b"}
+            here.streams.statuses[B] = status_of(B, connected=False)
+            await until(lambda: not here.parts.health.is_up("b"), within=1.0)
+            status, answer = await here.post("/v1/route", asked)
+            assert (status, answer["error"]["code"]) == (503, "no_candidates")
+            assert (await here.get("/readyz"))[0] == 503
+            assert (await here.get("/healthz"))[0] == 200
+            here.streams.statuses[A] = status_of(A)
+            await until(lambda: here.parts.health.is_up("a"))
+            assert (await here.get("/readyz"))[0] == 200
+
+    asyncio.run(story())
+
+
+def test_off_loopback_a_token_is_asked_for() -> None:
+    """Everything needs it but `/healthz` and the plain answer of `/readyz`."""
+
+    async def story() -> None:
+        async with daemon(make_pod("a"), token=TOKEN.encode()) as here:
+            for path in ("/v1/pods", "/v1/engines", "/v1/stats", "/v1/models", "/metrics", "/v1/blocks?pod=a", "/none"):
+                status, answer = await here.get(path)
+                assert (status, answer["error"]["code"]) == (401, "unauthorized")
+            assert (await here.post("/v1/score", {}))[0] == 401
+            assert (await here.post("/v1/score", {}, Authorization="Bearer wrong"))[0] == 401
+            assert (await here.post("/v1/score", {}, **BEARER))[0] == 400
+            assert (await here.get("/v1/pods", **BEARER))[0] == 200
+            assert await here.get("/healthz") == (200, {"ok": True})
+            assert await here.get("/readyz") == (200, {"ready": True})
+            assert "coverage" in (await here.get("/readyz", **BEARER))[1]
+
+    asyncio.run(story())
+
+
+def test_what_is_known_can_be_looked_at() -> None:
+    """Pods, engines, blocks, coverage, figures."""
+
+    async def story() -> None:
+        async with daemon(make_pod("a", ranks=2), make_pod("b", events=None)) as here:
+            here.hold("a", PROMPT)
+            pods = (await here.get("/v1/pods"))[1]["pods"]
+            assert [(pod["pod"], pod["up"], len(pod["ranks"])) for pod in pods] == [("a", True, 2), ("b", True, 1)]
+            engines = (await here.get("/v1/engines"))[1]["engines"]
+            assert [(e["pod"], e["rank"], e["trust"], e["blocks"]) for e in engines] == [
+                ("a", 0, "exact", 10),
+                ("a", 1, "unknown", 0),
+            ]
+            assert engines[0]["stream"]["connected"]
+            assert engines[0]["counters"]["stored"] == 10
+            blocks = (await here.get("/v1/blocks?pod=a&rank=0"))[1]
+            assert (blocks["sequence"], blocks["trust"], list(blocks["media"]["GPU"]["0"].values())) == (
+                0,
+                "exact",
+                [1] * 10,
+            )
+            unheard = (await here.get("/v1/blocks?pod=a&rank=1"))[1]
+            assert (unheard["sequence"], unheard["trust"], unheard["media"]) == (None, "unknown", {})
+            assert (await here.get("/v1/blocks?pod=x"))[0] == 404
+            assert (await here.get("/v1/blocks?pod=a&rank=x"))[0] == 400
+            ready = (await here.get("/readyz"))[1]
+            assert ready["coverage"] == 1.0
+            assert ready["engines"]["trust"] == {"exact": 1, "partial": 0, "stale": 0, "unknown": 1}
+            stats = (await here.get("/v1/stats"))[1]
+            assert stats["policy"] == "cost"
+            assert stats["index"]["engines"] == 1
+
+    asyncio.run(story())
+
+
+def test_metrics_tell_of_engines_streams_and_requests() -> None:
+    """Each with the engine it is about."""
+
+    async def story() -> None:
+        async with daemon(make_pod("a")) as here:
+            here.hold("a", PROMPT)
+            await here.post("/v1/route", {"model": MODEL, "token_ids": PROMPT})
+            await here.get("/none")
+            figures = await here.scrape()
+            assert figures['kvsync_pod_up{pod="a"}'] == 1
+            assert figures['kvsync_engine_trust{pod="a",rank="0",trust="exact"}'] == 1
+            assert figures['kvsync_engine_entries{medium="GPU",pod="a",rank="0"}'] == 10
+            assert figures['kvsync_frames_total{outcome="dropped_late",pod="a",rank="0"}'] == 1
+            assert figures['kvsync_picks_total{pod="a",policy="cost",rank="0"}'] == 1
+            assert figures['kvsync_requests_total{path="/v1/route",status="200"}'] == 1
+            assert figures['kvsync_requests_total{path="other",status="404"}'] == 1
+            assert figures["kvsync_pick_seconds_count"] == 1
+
+    asyncio.run(story())
+
+
+def test_a_pod_that_goes_is_forgotten() -> None:
+    """Streams, index, router and candidates know nothing of it; described anew, it begins anew."""
+
+    async def story() -> None:
+        async with daemon(make_pod("a"), make_pod("b")) as here:
+            before, after = here.parts.pods["a"], make_pod("a", "http://127.0.0.1:10")
+            here.hold("a", PROMPT)
+            fleet.apply(here.parts, PodChange("a", before, after))
+            asked = {"model": MODEL, "token_ids": PROMPT}
+            assert by_pod((await here.post("/v1/score", asked))[1])["a"]["trust"] == "unknown"
+            fleet.apply(here.parts, PodChange("a", after, None))
+            assert set(by_pod((await here.post("/v1/score", asked))[1])) == {"b"}
+            assert set(here.streams.sources) == {Engine("b")}
+
+    asyncio.run(story())
+
+
+def test_a_restart_forgets_own_picks() -> None:
+    """What was picked in the old life is not in the new cache."""
+
+    async def story() -> None:
+        async with daemon(make_pod("a")) as here:
+            await here.post("/v1/route", {"model": MODEL, "token_ids": PROMPT})
+            await until(lambda: here.parts.health.state("a").connected)
+            assert "picks=1" in repr(here.parts.router.own_picks)
+            here.streams.statuses[A] = status_of(A, restarts=1)
+            await until(lambda: "picks=0" in repr(here.parts.router.own_picks))
+
+    asyncio.run(story())

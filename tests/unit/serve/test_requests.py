@@ -1,0 +1,204 @@
+"""Bodies in, prompts out."""
+
+from __future__ import annotations
+
+import json
+import sys
+from array import array
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvsync.serve.problems import Problem
+from kvsync.serve.requests import Prompt, read_document, read_json, read_octets, read_openai
+from kvsync.tokens import encode, render_chat
+
+MAX = 100
+MESSAGES = [{"role": "user", "content": "hi"}]
+
+
+def body(**fields: Any) -> bytes:
+    """A JSON body for the model m."""
+    return json.dumps({"model": "m", **fields}).encode()
+
+
+def octets(*tokens: int) -> bytes:
+    """Token ids as little-endian uint32."""
+    made = array("I", tokens)
+    if sys.byteorder == "big":
+        made.byteswap()
+    return made.tobytes()
+
+
+def test_token_ids() -> None:
+    """They are taken as they are, up to the largest uint32."""
+    prompt = read_json(body(token_ids=[1, 2, 2**32 - 1]), tokens_max=MAX)
+    assert (prompt.model, list(prompt.tokens)) == ("m", [1, 2, 2**32 - 1])
+
+
+def test_a_text_and_a_chat_become_tokens() -> None:
+    """By the byte-level tokenizer."""
+    assert read_json(body(prompt="hé"), tokens_max=MAX).tokens == encode("hé")
+    assert read_json(body(messages=MESSAGES), tokens_max=MAX).tokens == render_chat(MESSAGES)
+
+
+def test_what_else_makes_blocks_differ() -> None:
+    """Adapter, salt, extra keys and policy are passed on."""
+    prompt = read_json(
+        body(token_ids=[1], lora="l", cache_salt="s", extra_keys=[["img", 0, 5]], policy="random"), tokens_max=MAX
+    )
+    assert (prompt.lora, prompt.cache_salt, prompt.extra_keys, prompt.policy) == ("l", "s", [("img", 0, 5)], "random")
+
+
+@pytest.mark.parametrize(
+    ("sent", "param", "says"),
+    [
+        (b"", None, "no JSON"),
+        (b"{", None, "no JSON"),
+        (b"[]", None, "the body is []"),
+        (b"\xff", None, "no JSON"),
+        (b"{}", "model", "model is missing"),
+        (body(), None, "holds none of them; give one of token_ids, prompt and messages"),
+        (body(token_ids=[1], prompt="a"), None, "holds token_ids and prompt"),
+        (body(token_ids=[]), None, "no token"),
+        (body(prompt=""), None, "no token"),
+        (body(token_ids=list(range(MAX + 1))), None, "has 101 tokens; at most 100"),
+        (body(token_ids=[1, -1]), "token_ids.1", "token_ids.1 is -1"),
+        (body(token_ids=[2**32]), "token_ids.0", "is 4294967296"),
+        (body(token_ids=[1.5]), "token_ids.0", "is 1.5"),
+        (body(token_ids=["1"]), "token_ids.0", "is '1'"),
+        (body(token_ids=[True]), "token_ids.0", "is True"),
+        (body(token_ids="1"), "token_ids", "is '1'"),
+        (body(prompt=3), "prompt", "is 3"),
+        (body(messages=[{"content": "x"}]), "messages", "messages[0].role"),
+        (body(messages=["x"]), "messages.0", "is 'x'"),
+        (body(token_ids=[1], tokens=[1]), "tokens", "field 'tokens' is not known"),
+        (body(token_ids=[1], lora=3), "lora", "is 3"),
+        (body(token_ids=[1], lora=""), "lora", "is ''"),
+        (body(token_ids=[1], extra_keys=[["a", 1]]), "extra_keys", "no list of [identifier"),
+        (body(token_ids=[1], extra_keys=[["a", -1, 1]]), "extra_keys", "no list of [identifier"),
+        (body(token_ids=[1], extra_keys={"a": 1}), "extra_keys", "no list of [identifier"),
+    ],
+)
+def test_a_wrong_body_is_refused(sent: bytes, param: str | None, says: str) -> None:
+    """The field, the value met and the remedy are named."""
+    with pytest.raises(Problem) as caught:
+        read_json(sent, tokens_max=MAX)
+    assert caught.value.status == 400
+    assert caught.value.param == param
+    assert says in caught.value.message
+
+
+def test_raw_tokens() -> None:
+    """Four bytes each, everything else in the query string."""
+    query = {"model": "m", "lora": "l", "cache_salt": "s", "extra_keys": '[["img", 0, 5]]', "policy": "random"}
+    prompt = read_octets(octets(1, 2**32 - 1), query, tokens_max=MAX)
+    assert list(prompt.tokens) == [1, 2**32 - 1]
+    assert (prompt.lora, prompt.cache_salt, prompt.extra_keys, prompt.policy) == ("l", "s", [("img", 0, 5)], "random")
+
+
+@pytest.mark.parametrize(
+    ("sent", "query", "says"),
+    [
+        (octets(1)[:3], {"model": "m"}, "has 3 bytes"),
+        (b"", {"model": "m"}, "no token"),
+        (octets(1), {}, "names no model"),
+        (octets(1), {"model": "m", "slat": "x"}, "query 'slat' is not known"),
+        (octets(1), {"model": "m", "extra_keys": "["}, "extra_keys is no JSON"),
+        (octets(1), {"model": "m", "extra_keys": "[1]"}, "no list of [identifier"),
+        (octets(*range(MAX + 1)), {"model": "m"}, "has 101 tokens"),
+    ],
+)
+def test_wrong_raw_tokens_are_refused(sent: bytes, query: dict[str, str], says: str) -> None:
+    """As JSON is."""
+    with pytest.raises(Problem) as caught:
+        read_octets(sent, query, tokens_max=MAX)
+    assert caught.value.status == 400
+    assert says in caught.value.message
+
+
+@given(st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=MAX))
+def test_both_forms_say_the_same(tokens: list[int]) -> None:
+    """JSON and raw bytes of the same ids give the same prompt."""
+    one = read_json(body(token_ids=tokens), tokens_max=MAX)
+    other = read_octets(octets(*tokens), {"model": "m"}, tokens_max=MAX)
+    assert list(one.tokens) == list(other.tokens) == tokens
+
+
+def status(read: Callable[[], Prompt]) -> int:
+    """The status of the problem, 200 where there is none."""
+    try:
+        read()
+    except Problem as problem:
+        return problem.status
+    return 200
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_a_prompt_or_a_problem(sent: bytes) -> None:
+    """Nothing else is raised, whatever is sent."""
+    assert status(lambda: read_json(sent, tokens_max=MAX)) in (200, 400)
+    assert status(lambda: read_octets(sent, {"model": "m"}, tokens_max=MAX)) in (200, 400)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["model", "token_ids", "prompt", "messages", "lora", "extra_keys"]), JSON))
+def test_any_fields_are_a_prompt_or_a_problem(fields: dict[str, Any]) -> None:
+    """Wrong types meet the same fate."""
+    assert status(lambda: read_json(json.dumps(fields).encode(), tokens_max=MAX)) in (200, 400)
+
+
+@pytest.mark.parametrize(
+    ("document", "tokens"),
+    [
+        ({"messages": MESSAGES}, render_chat(MESSAGES)),
+        ({"prompt": "hi"}, encode("hi")),
+        ({"prompt": [1, 2]}, array("I", [1, 2])),
+        ({"prompt": ["hi", "ho"]}, encode("hi")),
+        ({"prompt": [[1, 2], [3]]}, array("I", [1, 2])),
+    ],
+)
+def test_openai_prompts(document: dict[str, Any], tokens: array[int]) -> None:
+    """All forms of a prompt are known; of several, the first is matched."""
+    prompt = read_openai({"model": "m", "cache_salt": "s", **document}, tokens_max=MAX)
+    assert (prompt.tokens, prompt.cache_salt) == (tokens, "s")
+
+
+@pytest.mark.parametrize(
+    "document", [{}, {"prompt": [1, "a"]}, {"prompt": [-1]}, {"prompt": 3}, {"prompt": []}, {"messages": [{"role": 3}]}]
+)
+def test_an_openai_prompt_that_is_no_tokens_is_the_engines_to_refuse(document: dict[str, Any]) -> None:
+    """It is told apart from a request that we refuse."""
+    with pytest.raises((ValueError, Problem)):
+        read_openai({"model": "m", **document}, tokens_max=MAX)
+
+
+@given(st.dictionaries(st.sampled_from(["prompt", "messages", "cache_salt"]), JSON))
+def test_any_openai_body_is_a_prompt_or_no_prompt(fields: dict[str, Any]) -> None:
+    """Nothing else is raised."""
+    try:
+        read_openai({"model": "m", **fields}, tokens_max=MAX)
+    except (ValueError, Problem):
+        return
+
+
+@pytest.mark.parametrize("sent", [b"", b"[]", b"3", b"[" * 100_000])
+def test_a_body_that_is_no_object_is_refused(sent: bytes) -> None:
+    """Nesting without end is no crash."""
+    with pytest.raises(Problem):
+        read_document(sent)
+
+
+def test_a_body_without_a_model_is_refused() -> None:
+    """There is no pod to send it to."""
+    with pytest.raises(Problem, match="name the model"):
+        read_openai({"prompt": "hi"}, tokens_max=MAX)

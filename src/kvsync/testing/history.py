@@ -373,7 +373,7 @@ class Actor:
 
     def unreadable(self) -> list[Event]:
         """Send what nobody could apply."""
-        return [Verbatim(self.rng.choice((*UNREADABLE, ["Deep", deep(50)])))]
+        return [Verbatim(["Deep", deep(50)] if self.rng.random() < 0.1 else self.rng.choice(UNREADABLE))]
 
     def wander(self) -> list[Event]:
         """Name a medium or a group that was not there before; too many of them are refused."""
@@ -468,9 +468,9 @@ class History:
         self._engines_max = engines_max
         self._requests = _requests(random.Random(f"requests {seed}"))
 
-    @property
-    def engines(self) -> list[Engine]:
-        return [actor.engine for actor in self._fleet(random.Random(f"fleet {self.seed}"))]
+    def actors(self) -> list[Actor]:
+        """The engines of this history as they begin."""
+        return self._fleet(random.Random(f"fleet {self.seed}"))
 
     def _fleet(self, rng: random.Random) -> list[Actor]:
         return [

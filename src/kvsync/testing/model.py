@@ -194,7 +194,7 @@ class ModelIndex:
         extra_keys: ExtraKeys | None = None,
         engines: Iterable[Engine] | None = None,
     ) -> Mapping[Engine, Match]:
-        query = Query(tuple(tokens), model, lora, cache_salt, tuple(extra_keys or ()))
+        query = Query(tuple(tokens), model, lora or None, cache_salt or None, tuple(extra_keys or ()))
         asked = self._records.keys() if engines is None else set(engines) & self._records.keys()
         found = {engine: self._match_one(self._records[engine], query) for engine in asked}
         return {engine: match for engine, match in found.items() if match is not None}

@@ -178,11 +178,12 @@ async def serve(options: EngineOptions, *, ready: Callable[[Addresses], None]) -
 def write_ready(addresses: Addresses, ready_file: Path | None) -> None:
     """Say on standard output, and in a file if one is asked for, where everything is."""
     line = json.dumps(addresses.ready(), separators=(", ", ": "))
-    print(line, flush=True)  # noqa: T201 - this line is what whoever started the engine waits for
     if ready_file is not None:
         unfinished = ready_file.with_name(f"{ready_file.name}.{os.getpid()}")
         unfinished.write_text(line + "\n", encoding="utf-8")
         unfinished.replace(ready_file)
+    # Last: who reads the line may look for the file at once.
+    print(line, flush=True)  # noqa: T201 - this line is what whoever started the engine waits for
 
 
 def run(options: EngineOptions, ready_file: Path | None = None) -> None:

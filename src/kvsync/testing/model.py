@@ -140,7 +140,7 @@ class ModelIndex:
 
     # ------------------------------------------------------------------ writing
 
-    def apply(self, engine: Engine, payload: bytes, *, model: str, sequence: int | None = None) -> Applied:
+    def apply(self, engine: Engine, payload: bytes | memoryview, *, model: str, sequence: int | None = None) -> Applied:
         record = self._records.setdefault(engine, Record(model, self._roots))
         if record.model != model:
             raise ConfigError(f"engine {engine} serves {record.model!r}, not {model!r}: remove it first")
@@ -262,6 +262,13 @@ class ModelIndex:
                     engine_hash: entry.copies for engine_hash, entry in entries.items()
                 }
         return listed
+
+    def doubtful_hashes(self, engine: Engine, medium: str = GPU) -> set[tuple[int, EngineHash]]:
+        """The (group, hash) pairs of a medium that may be untrue; only the model can tell which they are."""
+        record = self._records.get(engine)
+        if record is None:
+            return set()
+        return {(slot.kind.group, slot.hash) for slot, entry in record.entries_of(medium) if entry.doubtful}
 
     def record(self, engine: Engine) -> ModelRecord:
         """Everything there is to see of one engine; KeyError for one never heard."""

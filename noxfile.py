@@ -8,6 +8,7 @@ A session installs what it needs from `pyproject.toml`, and passes on what stand
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -24,6 +25,8 @@ C_PATTERNS = ["csrc/include/**/*.h", "csrc/src/**/*.[ch]", "csrc/tests/**/*.[ch]
 WORKFLOWS = sorted(Path(".github/workflows").glob("*.yml"))
 STORIES = sorted(Path("tests/e2e").rglob("test_*.py"))
 
+CC = os.environ.get("CC", "cc").split()[0]
+
 # A bare `nox`. The stories join as soon as there are any.
 nox.options.sessions = ["lint", "unit", "integration", *(["e2e"] if STORIES else [])]
 
@@ -39,13 +42,14 @@ def need(session: nox.Session, *programs: str) -> None:
     if missing:
         session.error(
             f"not found: {', '.join(missing)}. The C core needs a C11 compiler and make: "
-            "`apt-get install gcc make` (Debian), `dnf install gcc make` (Fedora)."
+            "`apt-get install gcc make` (Debian), `dnf install gcc make` (Fedora), "
+            "or name a compiler in CC."
         )
 
 
 def install_for_tests(session: nox.Session) -> None:
     """Install kvsync in place, so that no stale copy in `build/` is what gets tested, and the test tools."""
-    need(session, "cc")
+    need(session, CC)
     session.install("-e", ".", *group("test"))
 
 
@@ -100,7 +104,7 @@ def format_(session: nox.Session) -> None:
 @nox.session
 def unit(session: nox.Session) -> None:
     """Test each room alone: the C core by its own program (plain, then with sanitizers), the rest by pytest."""
-    need(session, "cc", "make")
+    need(session, CC, "make")
     install_for_tests(session)
     if not session.posargs:
         session.run("make", "-C", "csrc", "test", external=True)
@@ -127,7 +131,7 @@ def e2e(session: nox.Session) -> None:
 @nox.session
 def build(session: nox.Session) -> None:
     """Build sdist and wheel, and install, import and run each in an environment that holds nothing else."""
-    need(session, "cc")
+    need(session, CC)
     session.install(*group("build"))
     made = Path(session.create_tmp()).resolve()
     shutil.rmtree(made, ignore_errors=True)
@@ -156,7 +160,7 @@ def install_and_run(session: nox.Session, artifact: Path, home: Path) -> None:
 @nox.session
 def demo(session: nox.Session) -> None:
     """Install kvsync as a user would, and run its demo; `-- --seconds 20 --json` and the like pass through."""
-    need(session, "cc")
+    need(session, CC)
     session.install(".")
     session.run("kvsync", "demo", *session.posargs)
 

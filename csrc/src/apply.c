@@ -363,11 +363,11 @@ kvs_status kvs_index_apply(kvs_index *index, uint32_t number, const uint8_t *pay
                            int64_t sequence, kvs_applied *applied) {
   struct kvs__engine *engine;
   kvs_status status = KVS_ERR_ENGINE;
-  memset(applied, 0, sizeof *applied);
   pthread_mutex_lock(&index->writing);
   engine = kvs__engine_get(index, number);
   if (engine != NULL) {
     int fresh;
+    memset(applied, 0, sizeof *applied);
     kvs__state_begin(index);
     fresh = take_number(index, engine, sequence);
     kvs__state_end(index);

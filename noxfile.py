@@ -25,7 +25,7 @@ C_PATTERNS = ["csrc/include/**/*.h", "csrc/src/**/*.[ch]", "csrc/tests/**/*.[ch]
 WORKFLOWS = sorted(Path(".github/workflows").glob("*.yml"))
 STORIES = sorted(Path("tests/e2e").rglob("test_*.py"))
 
-CC = os.environ.get("CC", "cc").split()[0]
+CC = (os.environ.get("CC") or "cc").split()[0]
 
 # A bare `nox`. The stories join as soon as there are any.
 nox.options.sessions = ["lint", "unit", "integration", *(["e2e"] if STORIES else [])]

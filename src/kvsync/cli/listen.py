@@ -75,6 +75,9 @@ class Nowhere:
     def doubt(self, engine: Engine, reason: str) -> None:
         """Nothing to doubt."""
 
+    def remove(self, engine: Engine) -> None:
+        """Nothing to remove."""
+
     def trust(self, engine: Engine) -> Trust:
         return Trust.UNKNOWN
 

@@ -30,7 +30,7 @@ Message = dict[str, str]
 
 
 @dataclass(slots=True)
-class _Answer:
+class Answer:
     """An answer as it comes in."""
 
     text: str = ""
@@ -92,7 +92,7 @@ class Chat:
             "stream": True,
             "stream_options": {"include_usage": True},
         }
-        answer = _Answer()
+        answer = Answer()
         begin = perf_counter()
         try:
             async with (
@@ -103,14 +103,14 @@ class Chat:
                     raise KvsyncError(f"the daemon answered {response.status}: {(await response.text())[:500]}")
                 pod = response.headers.get("x-kvsync-pod", "")
                 async for line in response.content:
-                    if (chunk := _chunk(line)) is not None:
+                    if (chunk := read_chunk(line)) is not None:
                         answer.take(chunk)
         except (aiohttp.ClientError, OSError) as error:
             raise KvsyncError(f"the daemon at {self.url} broke off an answer: {error!r}") from error
-        return _outcome(pod, messages, answer, begin), answer.text
+        return outcome_of(pod, messages, answer, begin), answer.text
 
 
-def _chunk(line: bytes) -> Mapping[str, Any] | None:
+def read_chunk(line: bytes) -> Mapping[str, Any] | None:
     """One server-sent event's JSON; nothing for blank lines, comments and the closing mark."""
     data = line.strip().removeprefix(b"data:").strip()
     if not line.startswith(b"data:") or data == b"[DONE]":
@@ -121,7 +121,8 @@ def _chunk(line: bytes) -> Mapping[str, Any] | None:
     raise KvsyncError(f"the daemon streamed {data[:500]!r} in place of an answer")
 
 
-def _outcome(pod: str, messages: Sequence[Mapping[str, str]], answer: _Answer, begin: float) -> Outcome:
+def outcome_of(pod: str, messages: Sequence[Mapping[str, str]], answer: Answer, begin: float) -> Outcome:
+    """What an answer came to; raises `KvsyncError` where it cannot be compared with others."""
     prompt = render_chat(messages)
     counted = answer.usage.get("prompt_tokens")
     if counted != len(prompt):

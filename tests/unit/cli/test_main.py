@@ -1,0 +1,108 @@
+"""The `kvsync` command: what there is, and how it fails."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+from typer.testing import CliRunner
+
+import kvsync
+from kvsync.cli import main
+from kvsync.errors import CapacityError, ConfigError, FrameError, KvsyncError
+
+RUNNER = CliRunner()
+
+
+def run_failing(monkeypatch: pytest.MonkeyPatch, error: Exception) -> tuple[int, str]:
+    """The exit status and stderr of a command that raises `error`."""
+
+    def command() -> None:
+        """Fail."""
+        raise error
+
+    monkeypatch.setattr(main, "import_module", lambda name: SimpleNamespace(command=command))
+    result = RUNNER.invoke(main.app, ["version"])
+    return result.exit_code, result.stderr
+
+
+def test_help_lists_every_command() -> None:
+    """Every command can be imported, and has a line that says what it does."""
+    result = RUNNER.invoke(main.app, ["--help"], env={"COLUMNS": "120"})
+    assert result.exit_code == 0
+    for name in main.COMMANDS:
+        assert any(line.strip("│ ").startswith(f"{name} ") for line in result.stdout.splitlines()), name
+
+
+@pytest.mark.parametrize("name", main.COMMANDS)
+def test_every_command_has_help(name: str) -> None:
+    """`kvsync COMMAND --help` works and shows its usage."""
+    result = RUNNER.invoke(main.app, [name, "--help"], prog_name="kvsync")
+    assert result.exit_code == 0
+    assert f"Usage: kvsync {name}" in result.stdout
+
+
+def test_the_version_is_an_option_too() -> None:
+    """`kvsync --version` is what most people type."""
+    result = RUNNER.invoke(main.app, ["--version"])
+    assert (result.exit_code, result.stdout) == (0, f"kvsync {kvsync.__version__}\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["fly"], ["version", "--loud"], ["version", "surplus"], ["replay"], ["match"], ["demo", "--pods", "many"]],
+)
+def test_wrong_usage_is_two(arguments: list[str]) -> None:
+    """An unknown command or flag, a missing argument, a value of the wrong kind: status 2 and a word on stderr."""
+    result = RUNNER.invoke(main.app, arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "Usage" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(ConfigError("--x is 3"), 2), (FrameError("byte 7"), 1), (CapacityError("full"), 1), (KvsyncError("so"), 1)],
+)
+def test_what_we_raise_is_a_line(monkeypatch: pytest.MonkeyPatch, error: KvsyncError, status: int) -> None:
+    """One line on stderr without a traceback; 2 for a wrong setting, 1 for a problem that was found."""
+    monkeypatch.delenv(main.DEBUG_VARIABLE, raising=False)
+    assert run_failing(monkeypatch, error) == (status, f"kvsync: {error}\n")
+
+
+def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the variable set, the error goes on to Python."""
+    monkeypatch.setenv(main.DEBUG_VARIABLE, "1")
+
+    def command() -> None:
+        """Fail."""
+        raise ConfigError("--x is 3")
+
+    monkeypatch.setattr(main, "import_module", lambda name: SimpleNamespace(command=command))
+    assert isinstance(RUNNER.invoke(main.app, ["version"]).exception, ConfigError)
+
+
+def test_version_as_json_is_one_line() -> None:
+    """A document with every part that a bug report needs."""
+    result = RUNNER.invoke(main.app, ["version", "--json"])
+    assert result.exit_code == 0
+    document = json.loads(result.stdout)
+    assert document.keys() == {"kvsync", "core", "python", "pyzmq", "platform"}
+    assert document["kvsync"] == document["core"] == kvsync.__version__
+
+
+def test_version_imports_nothing_heavy() -> None:
+    """Asking for the version waits for no server, no sockets and no index."""
+    code = "import sys; from kvsync.cli.main import app; app(['version'], standalone_mode=False); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    modules = set(done.stdout.splitlines()[-1].split())
+    assert not modules & {"aiohttp", "zmq", "asyncio", "prometheus_client", "kvsync.index", "kvsync.engine.options"}
+
+
+def test_python_m_kvsync_is_the_same_command() -> None:
+    """For where scripts are not on the path."""
+    done = subprocess.run([sys.executable, "-m", "kvsync", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"kvsync {kvsync.__version__}\n"

@@ -8,7 +8,7 @@ something is not as it should be. `docs/design/index.md` says what the index mak
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -129,11 +129,6 @@ def unpack(payload: bytes) -> Any:
         raise ValueError(f"not msgpack at byte {unpacker.tell()}: {error!r}") from None
 
 
-def pack(value: Any) -> bytes:
-    """Write what `unpack` gave, or something made of it."""
-    return bytes(msgpack.packb(value, unicode_errors="surrogateescape"))
-
-
 def fields_of(event: Any) -> tuple[str, dict[str, Any]] | None:
     """The tag and the fields by name of an event in either form; None if it is neither."""
     if isinstance(event, dict):
@@ -171,12 +166,6 @@ def plain(value: Any) -> Any:
             return value
         case _:
             return str(value)
-
-
-def lines(view: BatchView) -> Iterator[str]:
-    """One line for each event, without engine, number and time."""
-    for event in view.events:
-        yield describe(event)
 
 
 def describe(event: EventView) -> str:

@@ -56,7 +56,7 @@ class LazyGroup(TyperGroup):
         entry = COMMANDS.get(cmd_name)
         if entry is None:
             return None
-        single = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+        single = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
         single.command(cmd_name, rich_help_panel=entry.heading)(import_module(entry.module).command)
         return click_command(single)
 
@@ -72,7 +72,7 @@ class LazyGroup(TyperGroup):
 
 app = typer.Typer(
     cls=LazyGroup,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -96,7 +96,7 @@ def _group(
     """
     Follow the KV caches of a fleet of LLM engines, exactly, and send each request where its prefix lies.
 
-    Start with [bold]kvsync demo[/bold]: eight simulated engines, a daemon that follows their caches, and the same
+    Start with **kvsync demo**: eight simulated engines, a daemon that follows their caches, and the same
     chat traffic under two routing policies, side by side. It needs no GPU and no network.
 
     Exit status: 0 fine, 1 a problem was found, 2 wrong usage. Where a result is printed, --json makes it one JSON

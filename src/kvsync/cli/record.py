@@ -6,7 +6,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,9 +22,9 @@ from kvsync.cli.listen import (
 from kvsync.errors import ConfigError, KvsyncError
 
 if TYPE_CHECKING:
-    from kvsync.cli.listen import Heard, Listener
-    from kvsync.cli.redact import Redactor
+    from kvsync.cli.listen import Listener
     from kvsync.stream.capture import CaptureWriter
+    from kvsync.stream.redact import Redactor
 
 
 def command(
@@ -38,7 +38,7 @@ def command(
     pod: PodOption = "pod",
     seconds: SecondsOption = None,
     redact: Annotated[
-        bool, typer.Option("--redact", help="Replace token ids, salts and identifiers: the shape stays, the text goes.")
+        bool, typer.Option("--redact", help="Replace token ids, hashes and names by keyed ones; equal stay equal.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON document.")] = False,
@@ -46,15 +46,16 @@ def command(
     """
     Record the event streams of a pod, with the replays that fill their holes, until Ctrl-C or for --seconds.
 
-    The file holds raw frames, and so the token ids of users' prompts: it is written with mode 0600. --redact makes a
-    capture that can be passed on: it replays to the same blocks, and no prompt can be read from it or matched with it.
+    The file holds raw frames, and so the token ids of users' prompts: it is written with mode 0600. With
+    --redact, token ids, block hashes and names are replaced by keyed ones, and the key is forgotten: the capture
+    replays as the original does, and no prompt can be matched with it. How often each token occurs still shows.
     `kvsync replay`, `kvsync match` and `kvsync tail` read it.
     """
     from kvsync import __version__
     from kvsync.cli.listen import Listener, sources, stopped_by_signals
     from kvsync.cli.output import print_json
-    from kvsync.cli.redact import Redactor
     from kvsync.stream.capture import CaptureWriter
+    from kvsync.stream.redact import Redactor
 
     if not events:
         raise ConfigError("--events is missing; give where the engine publishes, as in tcp://127.0.0.1:5557")
@@ -82,21 +83,7 @@ def write(
     counts: Counter[str] = Counter()
     for heard in listener.heard(seconds):
         if heard is not None:
-            frames = heard.frames if redactor is None else redacted(heard, redactor)
+            frames = heard.frames if redactor is None else redactor.frames(heard.frames)
             writer.write(str(heard.engine), heard.channel, frames)
             counts[str(heard.engine)] += 1
     return dict(sorted(counts.items()))
-
-
-def redacted(heard: Heard, redactor: Redactor) -> list[Any]:
-    """The message with its payload, the last frame, redacted; an end marker has none, and another shape is not kept."""
-    from kvsync.stream.frames import PUB, Batch, EndMarker, read_live, read_replay
-
-    frames = heard.frames
-    match read_live(frames) if heard.channel == PUB else read_replay(frames):
-        case Batch():
-            return [*frames[:-1], redactor.payload(frames[-1])]
-        case EndMarker():
-            return frames
-        case _:
-            return [b""] * len(frames)

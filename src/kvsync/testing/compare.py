@@ -112,6 +112,41 @@ def compare_history(index: AnyIndex, model: AnyIndex, history: History, *, quest
     compare_records(index, model, f"seed {history.seed}, at the end")
 
 
+def compare_lower(index: AnyIndex, model: AnyIndex, history: History, *, questions: int = 2) -> Iterator[int]:
+    """
+    Play a history to both; Differs where the index believes more than the model, which it may not.
+
+    For an index with a ceiling on its memory: what it gave up is missing, and nothing else is wrong. Stops after each
+    operation and says its number. Only for engines that tell the whole truth: what a lie does depends on trust.
+    """
+    for step, operation in enumerate(history, start=1):
+        where = f"seed {history.seed}, step {step}, {_told(operation)}"
+        play(index, operation)
+        play(model, operation)
+        _check_less(where, _flat(index, operation.engine), _flat(model, operation.engine))
+        for question in history.questions(questions, step):
+            mine, its = (
+                {engine: answer[0] for engine, answer in _ask(each, question).items()} for each in (index, model)
+            )
+            _check_less(f"{where}: match of {question}", mine, its)
+        yield step
+
+
+def _flat(index: AnyIndex, engine: Engine) -> dict[tuple[str, int, EngineHash], int]:
+    return {
+        (medium, group, engine_hash): copies
+        for medium, groups in index.engine_hashes(engine).items()
+        for group, hashes in groups.items()
+        for engine_hash, copies in hashes.items()
+    }
+
+
+def _check_less(where: str, mine: Mapping[Any, Any], its: Mapping[Any, Any]) -> None:
+    for key, value in mine.items():
+        if value > its.get(key, 0):
+            raise Differs(f"{where}: {key}: {value!r}, the model says {its.get(key, 0)!r}")
+
+
 def compare_answers(index: AnyIndex, model: AnyIndex, questions: Iterable[Question], where: str = "") -> None:
     """Ask both the same; Differs for the first answer that is not the same."""
     for question in questions:

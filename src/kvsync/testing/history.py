@@ -193,15 +193,19 @@ class Actor:
     What it holds is kept roughly: only so that evictions and parents are mostly true.
     """
 
-    def __init__(self, rng: random.Random, engine: Engine, model: str, requests: Sequence[Prompt]) -> None:
+    def __init__(
+        self, rng: random.Random, engine: Engine, model: str, requests: Sequence[Prompt], tempers: Sequence[Temper]
+    ) -> None:
         self.rng = rng
         self.engine = engine
         self.model = model
         self.form = rng.choice(list(FORMS))
-        self.temper = rng.choice((CALM, NASTY, NASTY))
+        self.temper = rng.choice(tempers)
         self.is_numbered = rng.random() < 0.9
         self.block_size = rng.choice(BLOCK_SIZES)
-        self.hash_bytes = rng.choice((0, 0, 1, 8, 16, 32, 64)) if FORMS[self.form].bytes_hashes else 0
+        self.hash_bytes = rng.choice((0, 0, 8, 16, 32, 64)) if FORMS[self.form].bytes_hashes else 0
+        if self.hash_bytes and self.temper is NASTY:
+            self.hash_bytes = rng.choice((1, 2, self.hash_bytes))
         # One engine in a few has so few names for its blocks that different blocks share one.
         self.names = rng.choice((None, None, None, None, 60)) if self.temper is NASTY else None
         self.secret = rng.randbytes(8)
@@ -459,12 +463,15 @@ class History:
     """
     A made-up past of a small fleet; iterating gives the operations, `questions` what to ask meanwhile.
 
-    The same seed gives the same of both, as often as one asks.
+    The same seed gives the same of both, as often as one asks. `tempers` are what its engines may be.
     """
 
-    def __init__(self, seed: int, *, steps: int = 200, engines_max: int = 4) -> None:
+    def __init__(
+        self, seed: int, *, steps: int = 200, engines_max: int = 4, tempers: Sequence[Temper] = (CALM, NASTY, NASTY)
+    ) -> None:
         self.seed = seed
         self.steps = steps
+        self._tempers = tempers
         self._engines_max = engines_max
         self._requests = _requests(random.Random(f"requests {seed}"))
 
@@ -474,7 +481,7 @@ class History:
 
     def _fleet(self, rng: random.Random) -> list[Actor]:
         return [
-            Actor(rng, Engine(f"pod-{i}", rng.choice((0, 0, 1))), rng.choice(MODELS), self._requests)
+            Actor(rng, Engine(f"pod-{i}", rng.choice((0, 0, 1))), rng.choice(MODELS), self._requests, self._tempers)
             for i in range(rng.randint(1, self._engines_max))
         ]
 

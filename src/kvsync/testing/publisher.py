@@ -212,6 +212,7 @@ def number_bytes(number: int) -> bytes:
 def _bind(sock: zmq.Socket[bytes], endpoint: str) -> str:
     """Bind, and wait for the port if the socket before us is still letting go of it."""
     end = time.monotonic() + BIND_S
+    sock.setsockopt(zmq.IPV6, "[" in endpoint)
     while True:
         with contextlib.suppress(zmq.ZMQError):
             sock.bind(endpoint)

@@ -12,15 +12,17 @@ import os
 import pytest
 
 from kvsync.index import Index
-from kvsync.testing.compare import compare_history
-from kvsync.testing.history import History
+from kvsync.testing.compare import compare_history, compare_lower
+from kvsync.testing.history import CALM, History
 from kvsync.testing.model import ModelIndex
+from kvsync.types import Trust
 
 FIRST = int(os.environ.get("KVSYNC_DIFFERENTIAL_FIRST", "0"))
 SEEDS = int(os.environ.get("KVSYNC_DIFFERENTIAL_SEEDS", "20"))
 STEPS = 100
 LONG_SEEDS = (1001, 1002)
 LONG_STEPS = 700
+CEILINGS = (75_000, 110_000)  # bytes; without one these histories take up to 160,000
 
 
 @pytest.mark.parametrize("seed", range(FIRST, FIRST + SEEDS))
@@ -35,3 +37,18 @@ def test_both_say_the_same_in_the_long_run(seed: int) -> None:
     """They still agree after many frames, lives and limits reached."""
     with Index(seed=seed) as index, ModelIndex() as model:
         compare_history(index, model, History(seed, steps=LONG_STEPS, engines_max=2), questions=1, every=50)
+
+
+@pytest.mark.parametrize("ceiling", CEILINGS)
+def test_under_a_ceiling_the_index_is_a_lower_bound(ceiling: int) -> None:
+    """What an index gave up to keep within its memory is missing, counted and said; nothing else is wrong."""
+    evicted = 0
+    for seed in range(FIRST, FIRST + 4):
+        with Index(seed=seed, max_bytes=ceiling) as index, ModelIndex() as model:
+            for _ in compare_lower(index, model, History(seed, steps=STEPS, tempers=(CALM,))):
+                assert index.stats()["bytes"] <= ceiling
+                for engine in index.engines():
+                    if index.trust(engine) is Trust.EXACT:
+                        assert index.engine_hashes(engine) == model.engine_hashes(engine)
+            evicted += index.stats()["evicted"]
+    assert evicted > 0

@@ -9,7 +9,7 @@ from kvsync.testing.history import CALM, Apply, Clear, Doubt, History, Remove, R
 from kvsync.testing.model import ModelIndex
 from kvsync.types import Trust
 
-SEEDS = range(30)
+SEEDS = range(20)
 STEPS = 60
 NOT_IN_SHORT_ONES = {"orphans_dropped"}  # takes 16,384 orphans
 

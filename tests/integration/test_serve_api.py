@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from tests.integration.serve_helpers import BLOCK, MODEL, daemon, make_pod, stat
 
 from kvsync.fleet import PodChange
 from kvsync.serve import fleet
+from kvsync.serve.views import WARM_UP_S
 from kvsync.tokens import encode, render_chat
 from kvsync.types import Engine
 
@@ -264,6 +266,20 @@ def test_what_is_known_can_be_looked_at() -> None:
             stats = (await here.get("/v1/stats"))[1]
             assert stats["policy"] == "cost"
             assert stats["index"]["engines"] == 1
+
+    asyncio.run(story())
+
+
+def test_it_is_not_ready_before_pasts_are_read() -> None:
+    """As long as a replay runs, but not for ever: an engine may never answer."""
+
+    async def story() -> None:
+        async with daemon(make_pod("a"), make_pod("b")) as here:
+            here.streams.statuses[B] = replace(status_of(B), state="replaying")
+            status, answer = await here.get("/readyz")
+            assert (status, answer["ready"], answer["warming"]) == (503, False, ["b/0"])
+            here.parts.started -= WARM_UP_S
+            assert (await here.get("/readyz"))[0] == 200
 
     asyncio.run(story())
 

@@ -169,13 +169,17 @@ class Router:
         flight.computed = True
         self.loads.first_token(flight.ticket, now)
 
-    def finish(self, flight: Flight, now: float, *, cached_tokens: int | None = None) -> None:
+    def finish(
+        self, flight: Flight, now: float, *, cached_tokens: int | None = None, prompt_tokens: int | None = None
+    ) -> None:
         """
-        The request is over; `cached_tokens` is what the engine says it did not have to compute, if it says.
+        The request is over; `cached_tokens` of `prompt_tokens` is what the engine did not have to compute, if it says.
+
+        The engine may count tokens otherwise than we do; what is learned is in ours, as all that it is used for.
         """
         flight.computed = flight.computed or cached_tokens is not None
         if cached_tokens is not None:
-            self._learn(flight, cached_tokens)
+            self._learn(flight, cached_tokens * flight.ask.prompt_tokens // (prompt_tokens or flight.ask.prompt_tokens))
         self.loads.finish(flight.ticket)
         self.own_picks.settle(flight.own_pick, now, computed=flight.computed)
 

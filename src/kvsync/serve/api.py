@@ -89,10 +89,11 @@ class Api:
 
     async def readyz(self, request: web.Request) -> web.Response:
         """
-        200 while any pod is up; says how much of the fleet is seen, to those who may know.
+        200 while any pod is up, once engines' pasts are read; to those who may know, says how much is seen.
         """
-        coverage, token = views.coverage(self._parts), self._parts.token
-        ready = coverage["pods"]["up"] > 0
+        token = self._parts.token
+        coverage = {**views.coverage(self._parts), "warming": views.warming(self._parts)}
+        ready = coverage["pods"]["up"] > 0 and not coverage["warming"]
         may_know = token is None or is_bearer(request.headers.get("Authorization"), token)
         return web.json_response({"ready": ready, **(coverage if may_know else {})}, status=200 if ready else 503)
 

@@ -33,6 +33,8 @@ class Parts:
     health: Health = field(default_factory=Health)
     metrics: Metrics = field(default_factory=Metrics)
     picker: Picker = field(init=False)
+    started: float = field(init=False)
 
     def __post_init__(self) -> None:
+        self.started = self.clock()
         self.picker = Picker(self.index, self.router, self.health, self.pods)

@@ -218,7 +218,8 @@ class Proxy:
         cached = usage.cached_tokens if usage is not None else None
         if usage is not None and cached is not None:
             self._parts.metrics.compare(flight.pick.engine.pod, flight.pick.estimate.cached_tokens, cached)
-        self._parts.router.finish(flight, self._parts.clock(), cached_tokens=cached)
+        prompt = usage.prompt_tokens if usage is not None else None
+        self._parts.router.finish(flight, self._parts.clock(), cached_tokens=cached, prompt_tokens=prompt)
 
     def _count(self, job: Job, pick: Pick) -> None:
         metrics, engine = self._parts.metrics, pick.engine

@@ -24,7 +24,7 @@ from kvsync.errors import ConfigError
 from kvsync.fleet import Pod, check_pods, parse_pod, pod_of
 
 PREFIX = "KVSYNC_"
-OTHERS = frozenset({"KVSYNC_CONFIG", "KVSYNC_DEBUG", "KVSYNC_LOADER"})
+OTHERS = frozenset({"KVSYNC_CONFIG", "KVSYNC_DEBUG", "KVSYNC_ENGINE_TOKEN"})
 """Variables with our prefix that are no setting of the daemon."""
 
 _SERVICE_LINK = re.compile(r"KVSYNC_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT.*|PORT|PORT_\d+_.*)")

@@ -15,6 +15,9 @@ from kvsync.serve.parts import Parts
 from kvsync.serve.ports import RecordView, StreamView
 from kvsync.types import Engine, EngineHash, Trust
 
+WARM_UP_S = 5.0
+"""How long the daemon may call itself not ready because of engines that cannot be reached or are being replayed."""
+
 
 def scored(estimate: Estimate) -> dict[str, Any]:
     """One candidate of `/v1/score`: the match itself, and the score, which is expected seconds to the first token."""
@@ -58,6 +61,16 @@ def coverage(parts: Parts) -> dict[str, Any]:
         "engines": {"expected": len(expected), "connected": connected, "trust": trust},
         "coverage": connected / len(expected) if expected else 1.0,
     }
+
+
+def warming(parts: Parts) -> list[str]:
+    """
+    The engines whose past is still being read, in the first seconds: until then picks would miss what they hold.
+    """
+    if parts.clock() - parts.started > WARM_UP_S:
+        return []
+    status = parts.streams.status()
+    return [str(engine) for engine, view in status.items() if view.state in ("connecting", "replaying")]
 
 
 def blocks(parts: Parts, engine: Engine) -> dict[str, Any]:

@@ -113,6 +113,17 @@ def test_the_rate_is_learned_from_streams_that_say_what_was_cached() -> None:
     assert set(router.rates()) == {MODEL}
 
 
+def test_an_engine_may_count_tokens_otherwise() -> None:
+    """Half of its prompt is half of ours: the rate is learned in the tokens that queues are counted in."""
+    router = Router(dict(BUILT_IN), seed=1)
+    for number in range(200):
+        ask = make_ask(*range(100))
+        flight = router.begin(ask, pick(router, ask, number * 10.0), number * 10.0, observed=True)
+        router.first_token(flight, number * 10.0 + 0.4)
+        router.finish(flight, number * 10.0 + 1.0, cached_tokens=200, prompt_tokens=400)
+    assert router.rate(MODEL).tokens_per_second == pytest.approx(2_000, rel=0.02)
+
+
 def test_pods_without_events_are_routed_by_a_guess() -> None:
     """The guess is shown as an unknown, uncertain match, long after the own pick has settled."""
     router, ask = make_router(), make_ask(*range(100))

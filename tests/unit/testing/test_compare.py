@@ -49,7 +49,7 @@ class NeverDoubts(ModelIndex):
 class MiscountsRemovals(ModelIndex):
     """Says that it removed one more, now and then."""
 
-    def apply(self, engine: Engine, payload: bytes, *, model: str, sequence: int | None = None) -> Applied:
+    def apply(self, engine: Engine, payload: bytes | memoryview, *, model: str, sequence: int | None = None) -> Applied:
         """One removal too many."""
         did = super().apply(engine, payload, model=model, sequence=sequence)
         return Applied(did.stored, did.removed + (did.removed > 3), did.cleared, did.skipped, did.reannounced)

@@ -258,10 +258,10 @@ def test_an_orphan_that_is_known_elsewhere_is_none(told: Told) -> None:
 
 def test_at_most_16384_orphans_wait(told: Told) -> None:
     """Beyond that an orphan is held and stays untied for good."""
-    told(*(Stored((i,), 20000, (i,), 1) for i in range(1, 16386)), number=7)
+    told(*(Stored((i,), 20000, (i,), 1) for i in range(1, 16386)), form="vllm-0.9.1", number=7)
     record = told.index.record(ENGINE)
     assert (record.orphans, told.count("orphans_dropped"), len(told.held())) == (16384, 1, 16385)
-    told(Stored((20000,), None, (7,), 1))
+    told(Stored((20000,), None, (7,), 1), form="vllm-0.9.1")
     assert told.index.record(ENGINE).orphans == 0
     assert [told.blocks((7,), (i,)) for i in (1, 16384, 16385)] == [2, 2, 1]
 

@@ -45,7 +45,7 @@ def command(
     than 0.9 of the hit rate of one infinite cache, no better hits than round-robin, or a pod with more than 1.3 times
     its share of requests.
     """
-    from kvsync.cli.demo_view import TerminalScreen, report_table
+    from kvsync.cli.demo_view import TerminalScreen, comparison
     from kvsync.cli.output import console, print_json
     from kvsync.demo.run import Demo, DemoOptions
 
@@ -57,7 +57,7 @@ def command(
 
     def tell(report: Report) -> None:
         told.append(report)
-        out.print(report_table(report))
+        out.print(comparison(report))
         if as_json:
             print_json(report.to_json())
 

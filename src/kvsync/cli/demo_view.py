@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from time import monotonic
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -68,7 +68,7 @@ def progress_line(progress: Progress) -> str:
 
 def progress_table(progress: Progress) -> Table:
     """A run at one moment, pod by pod."""
-    table = Table(title=Text(progress_line(progress)), title_justify="left", min_width=70)
+    table = Table(title=Text(progress_line(progress)), title_justify="left", min_width=90)
     table.add_column("pod")
     for title in ("requests", "hit rate", "blocks", "events/s"):
         table.add_column(title, justify="right")
@@ -85,9 +85,19 @@ def progress_table(progress: Progress) -> Table:
     return table
 
 
-def report_table(report: Report) -> Table:
+def comparison(report: Report) -> Group:
     """The policies side by side, with what the traffic allowed and whether the index was right."""
-    table = Table(title=Text("The same traffic under each policy"), title_justify="left", caption_justify="left")
+    verdict = "equals" if report.index_equals_truth else "DIFFERS FROM"
+    return Group(
+        comparison_table(report),
+        f"One infinite cache would have a hit rate of {report.ideal_hit_rate:.3f}."
+        f" The index {verdict} what the engines hold; events told of {report.events:,} blocks.",
+    )
+
+
+def comparison_table(report: Report) -> Table:
+    """A column for each policy."""
+    table = Table(title=Text("The same traffic under each policy"), title_justify="left")
     table.add_column("")
     for name in report.policies:
         table.add_column(Text(name), justify="right")
@@ -102,11 +112,6 @@ def report_table(report: Report) -> Table:
         ("time it took", lambda result: f"{result.seconds:.1f} s", ""),
     ):
         table.add_row(title, *(show(result) for result in report.policies.values()), promise)
-    verdict = "equals" if report.index_equals_truth else "DIFFERS FROM"
-    table.caption = Text(
-        f"One infinite cache would have a hit rate of {report.ideal_hit_rate:.3f}."
-        f" The index {verdict} what the engines hold; events told of {report.events:,} blocks."
-    )
     return table
 
 

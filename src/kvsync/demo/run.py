@@ -133,8 +133,11 @@ class Demo:
         tally = Tally(names)
         chat = Chat(self._session, self.stage.url, MODEL, tally.add)
         begin = perf_counter()
-        outcomes = await beside(chat.run(people), self._show(policy, tally, begin, count_turns(people)))
-        return outcomes, summarise(outcomes, names, perf_counter() - begin)
+        look = Look(self.stage, self._screen, tally, policy, count_turns(people))
+        outcomes = await beside(chat.run(people), look.forever())
+        result = summarise(outcomes, names, perf_counter() - begin)
+        await look.once()
+        return outcomes, result
 
     async def _events(self) -> int:
         # A new daemon is told by replay of all that happened before it came.
@@ -153,16 +156,31 @@ class Demo:
         self._screen.say(f"The index {verdict} what the engines hold, {blocks} blocks compared one by one.")
         return wrong
 
-    async def _show(self, policy: str, tally: Tally, begin: float, planned: int) -> None:
-        before: dict[str, PodStatus] = {}
-        before_at = begin
+
+class Look:
+    """
+    What the screen is fed: the answers counted so far beside what the daemon knows, and how fast that changes.
+    """
+
+    def __init__(self, stage: Stage, screen: Screen, tally: Tally, policy: str, planned: int) -> None:
+        self._stage = stage
+        self._screen = screen
+        self._tally = tally
+        self._policy = policy
+        self._planned = planned
+        self._begin = self._before_at = perf_counter()
+        self._before: dict[str, PodStatus] = {}
+
+    async def forever(self) -> None:
+        """Look again and again until cancelled."""
         while True:
-            status, now = await self.stage.status(), perf_counter()
-            rates = {
-                pod: (one.events - before[pod].events) / (now - before_at)
-                for pod, one in status.items()
-                if pod in before
-            }
-            self._screen.show(tally.progress(policy, now - begin, planned, status, rates))
-            before, before_at = status, now
+            await self.once()
             await asyncio.sleep(SHOW_EVERY_S)
+
+    async def once(self) -> None:
+        """Look now."""
+        status, now = await self._stage.status(), perf_counter()
+        before, elapsed = self._before, now - self._before_at
+        rates = {pod: (one.events - before[pod].events) / elapsed for pod, one in status.items() if pod in before}
+        self._before, self._before_at = status, now
+        self._screen.show(self._tally.progress(self._policy, now - self._begin, self._planned, status, rates))

@@ -61,7 +61,7 @@ class TrafficOptions:
     turns: tuple[int, int] = (2, 4)
     think_s: tuple[float, float] = (1.2, 2.8)
     arrive_s: float = 4.0
-    """Within which everybody has asked a first question."""
+    """Within which everybody has asked a first question; one person begins at once."""
     popularity: float = 0.6
     """The n-th most popular assistant is asked n ** -popularity as often as the first."""
 
@@ -95,7 +95,7 @@ def plan_traffic(options: TrafficOptions) -> tuple[Person, ...]:
     systems = [_text(random, f"You are assistant {n + 1}. ", options.system_length) for n in range(options.assistants)]
     weights = [(n + 1) ** -options.popularity for n in range(options.assistants)]
     return tuple(
-        tuple(_conversations(Random(f"kvsync demo {options.seed} {n}"), options, systems, weights))
+        tuple(_conversations(n, Random(f"kvsync demo {options.seed} {n}"), options, systems, weights))
         for n in range(options.people)
     )
 
@@ -106,9 +106,9 @@ def count_turns(people: Iterable[Person]) -> int:
 
 
 def _conversations(
-    random: Random, options: TrafficOptions, systems: list[str], weights: list[float]
+    person: int, random: Random, options: TrafficOptions, systems: list[str], weights: list[float]
 ) -> Iterator[Conversation]:
-    at_s = random.uniform(0.0, options.arrive_s)
+    at_s = random.uniform(0.0, options.arrive_s if person else 0.0)
     while at_s < options.seconds:
         system = random.choices(systems, weights)[0]
         turns = []

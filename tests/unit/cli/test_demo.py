@@ -14,7 +14,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from kvsync.cli.demo import run_until_signal
-from kvsync.cli.demo_view import LINE_EVERY_S, TerminalScreen, progress_table, report_table
+from kvsync.cli.demo_view import LINE_EVERY_S, TerminalScreen, comparison, progress_table
 from kvsync.cli.main import app
 from kvsync.demo.measure import PolicyResult
 from kvsync.demo.report import Report
@@ -57,9 +57,9 @@ def test_the_table_has_a_row_for_each_pod() -> None:
 
 def test_the_comparison_has_a_column_for_each_policy() -> None:
     """With what the traffic allowed, and whether the index was right."""
-    text = drawn(report_table(REPORT))
+    text = drawn(comparison(REPORT))
     assert all(word in text for word in ("cost", "random", "0.700", "0.400", "at least 0.675", "hit rate of 0.750"))
-    assert "DIFFERS" in drawn(report_table(replace(REPORT, differences=("pod-0: ...",))))
+    assert "DIFFERS" in drawn(comparison(replace(REPORT, differences=("pod-0: ...",))))
 
 
 def test_without_a_terminal_a_run_says_a_line_now_and_then() -> None:

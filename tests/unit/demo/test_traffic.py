@@ -55,6 +55,13 @@ def test_a_token_is_a_character() -> None:
         assert all(turn.question.isascii() for turn in conversation.turns)
 
 
+def test_no_run_is_too_short_to_ask() -> None:
+    """Somebody asks at once, whatever the seed."""
+    for seed in range(5):
+        [person] = plan_traffic(TrafficOptions(seconds=0.1, people=1, assistants=2, seed=seed))
+        assert [turn.at_s for conversation in person for turn in conversation.turns] == [0.0]
+
+
 def test_the_default_demo_asks_well_over_two_hundred_times() -> None:
     """Twenty seconds of the default fleet's people make at least twice the requests a verdict needs."""
     assert count_turns(plan_traffic(TrafficOptions(seconds=20, people=64, assistants=12))) >= 400

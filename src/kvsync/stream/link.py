@@ -63,6 +63,8 @@ class Home(Protocol):
 
     def unwatch(self, socket: WatchedSocket) -> None: ...
 
+    def serve_soon(self, link: Link) -> None: ...
+
     def take_replay_slot(self) -> bool: ...
 
     def give_replay_slot(self) -> None: ...
@@ -287,13 +289,13 @@ class Link:
 
     def _look_for_given_up(self, now: float) -> None:
         question = self._question
-        if question is not None and self._question_state.is_given_up(now) and not question.has_more():
+        if question is not None and self._question_state.is_given_up(now) and self._is_drained(question):
             self._close_question()
             was_up = self._question_state.was_up
             self._obey((self._sequence.oversize_replayed if was_up else self._sequence.replay_failed)(now), now)
         line = self._line
         # A bound line is the one that is connected to: the engine comes back by itself.
-        if line is None or self.source.bind or line.has_more() or not self._line_state.is_given_up(now):
+        if line is None or self.source.bind or not self._line_state.is_given_up(now) or not self._is_drained(line):
             return
         if self._line_state.was_up:
             limit = self._home.options.frame_bytes_max
@@ -302,6 +304,12 @@ class Link:
             self._lose_line(f"a frame over {limit} bytes was passed over; raise frame_bytes_max", now)
         else:
             self._lose_line(self.error or f"{self.source.events} closed the connection", now)
+
+    def _is_drained(self, sock: WatchedSocket) -> bool:
+        if sock.has_more():
+            self._home.serve_soon(self)  # looking has eaten the wake-up
+            return False
+        return True
 
     # ------------------------------------------------------------------ instructions
 

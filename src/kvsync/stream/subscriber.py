@@ -168,12 +168,16 @@ class Subscriber:
         """Give the link a turn whenever the socket has news, and once now: opening it may have eaten some."""
         for fd in sock.fds():
             self._selector.register(fd, selectors.EVENT_READ, link)
-        self._hot[link] = None
+        self.serve_soon(link)
 
     def unwatch(self, sock: WatchedSocket) -> None:
         """Forget a socket that is about to be closed."""
         for fd in sock.fds():
             self._selector.unregister(fd)
+
+    def serve_soon(self, link: Link) -> None:
+        """Give the link a turn in the next round."""
+        self._hot[link] = None
 
     def take_replay_slot(self) -> bool:
         """Whether one more replay may run; it then counts until the slot is given back."""

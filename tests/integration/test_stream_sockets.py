@@ -1,0 +1,421 @@
+"""The subscriber's thread and sockets: many engines, dead ones, wrong ones, and nothing left behind."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.integration.stream_helpers import (
+    ENGINE,
+    MODEL,
+    QUICK,
+    batch,
+    batches,
+    held,
+    holds,
+    is_balanced,
+    source,
+    wait_for,
+    wait_until,
+)
+
+from kvsync.errors import CapacityError, ClosedError, ConfigError
+from kvsync.index import Index
+from kvsync.stream.endpoints import Source, sources_of_pod
+from kvsync.stream.frames import Frames
+from kvsync.stream.options import SequenceOptions, SubscriberOptions
+from kvsync.stream.subscriber import Subscriber
+from kvsync.testing.publisher import ScriptedPublisher
+from kvsync.types import Engine, Trust
+
+MANY = 60
+OTHER = Engine("other", 0)
+DESCRIPTORS = Path("/proc/self/fd")
+
+
+def free_port() -> int:
+    """
+    A port where nobody listens.
+    """
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def descriptors() -> int:
+    """
+    How many files the process has open.
+    """
+    return sum(1 for _ in DESCRIPTORS.iterdir())
+
+
+def test_a_dead_port_is_a_status_and_heals() -> None:
+    """An engine that is not there yet is tried until it is, and says so meanwhile."""
+    events = f"tcp://127.0.0.1:{free_port()}"
+    with Index() as index, Subscriber(index, QUICK) as subscriber:
+        subscriber.add(Source(ENGINE, MODEL, events))
+        wait_until(subscriber, lambda status: status.error is not None)
+        status = subscriber.status()[ENGINE]
+        assert (status.connected, status.state) == (False, "connecting")
+        assert status.error is not None
+        assert events in status.error
+        with ScriptedPublisher(events=events, replay=None) as publisher:
+            publisher.wait_for_subscriber()
+            publisher.publish_all(batches(2))
+            wait_until(subscriber, lambda status: status.applied == 1 and status.error is None)
+            assert index.trust(ENGINE) is Trust.EXACT
+
+
+def test_an_unknown_name_is_a_status() -> None:
+    """A host that does not resolve is tried for ever, like one that does not answer."""
+    with Index() as index, Subscriber(index, QUICK) as subscriber:
+        subscriber.add(Source(ENGINE, MODEL, "tcp://no-such-host.invalid:5557"))
+        wait_until(subscriber, lambda status: status.error is not None)
+        assert subscriber.status()[ENGINE].state == "connecting"
+
+
+def test_a_port_that_speaks_something_else_is_a_status() -> None:
+    """A web server on the events port is named as such, and does not stop the retries."""
+    with socket.socket() as server, Index() as index, Subscriber(index, QUICK) as subscriber:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        server.settimeout(10)
+        subscriber.add(Source(ENGINE, MODEL, f"tcp://127.0.0.1:{server.getsockname()[1]}"))
+        for _ in range(2):
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n" + bytes(100))
+                wait_until(subscriber, lambda status: status.error is not None)
+        assert subscriber.status()[ENGINE].oversize == 0
+
+
+def test_a_port_in_use_is_a_status_and_heals() -> None:
+    """A bound line waits until its port is free."""
+    with socket.socket() as taken, Index() as index, Subscriber(index, QUICK) as subscriber:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        events = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
+        subscriber.add(Source(ENGINE, MODEL, events, bind=True))
+        wait_until(subscriber, lambda status: "cannot be bound" in (status.error or ""))
+        taken.close()
+        with ScriptedPublisher(events=events, connect=True, replay=None) as publisher:
+            publisher.wait_for_subscriber()
+            publisher.publish(batch(0))
+            wait_until(subscriber, lambda status: status.applied == 0)
+
+
+@pytest.mark.parametrize("events", ["127.0.0.1:5557", "tcp://127.0.0.1", "tcp://*:5557", "inproc://events"])
+def test_a_wrong_endpoint_is_refused_at_once(events: str) -> None:
+    """What can never work is the operator's error, not a status."""
+    with Index() as index, Subscriber(index, QUICK) as subscriber:
+        with pytest.raises(ConfigError):
+            subscriber.add(Source(ENGINE, MODEL, events))
+        assert subscriber.status() == {}
+
+
+def test_an_engine_is_followed_once() -> None:
+    """The same source again is no news; the same engine elsewhere is an error."""
+    with Index() as index, Subscriber(index, QUICK) as subscriber:
+        here = Source(ENGINE, MODEL, "tcp://127.0.0.1:1")
+        subscriber.add(here)
+        subscriber.add(here)
+        with pytest.raises(ConfigError, match="remove it before"):
+            subscriber.add(replace(here, events="tcp://127.0.0.1:2"))
+
+
+def test_engines_beyond_the_limit_are_refused() -> None:
+    """libzmq's socket table is sized once."""
+    options = replace(QUICK, engines_max=1)
+    with Index() as index, Subscriber(index, options) as subscriber:
+        subscriber.add(Source(ENGINE, MODEL, "tcp://127.0.0.1:1"))
+        with pytest.raises(CapacityError, match="raise engines_max"):
+            subscriber.add(Source(OTHER, MODEL, "tcp://127.0.0.1:1"))
+
+
+def test_two_ranks_are_two_engines() -> None:
+    """Each rank has its own ports, numbers and record."""
+    with ScriptedPublisher() as first, Index() as index, Subscriber(index, QUICK) as subscriber:
+        base = int(first.events.rpartition(":")[2])
+        replay_base = int(str(first.replay).rpartition(":")[2])
+        try:
+            second = ScriptedPublisher(
+                events=f"tcp://127.0.0.1:{base + 1}", replay=f"tcp://127.0.0.1:{replay_base + 1}"
+            )
+        except TimeoutError:
+            pytest.skip("the ports behind the first rank's are taken")
+        with second:
+            for one in sources_of_pod("pod", MODEL, first.events, first.replay, ranks=2):
+                subscriber.add(one)
+            for publisher, count in ((first, 2), (second, 5)):
+                publisher.wait_for_subscriber()
+                publisher.publish_all(batches(count))
+            wait_until(subscriber, lambda status: status.applied == 1, Engine("pod", 0))
+            wait_until(subscriber, lambda status: status.applied == 4, Engine("pod", 1))
+            assert held(index, Engine("pod", 0)) == holds(2)
+            assert held(index, Engine("pod", 1)) == holds(5)
+
+
+def test_a_topic_is_a_prefix() -> None:
+    """Only batches of the topic arrive."""
+    with (
+        ScriptedPublisher(topic=b"kv@pod", replay=None) as publisher,
+        Index() as index,
+        Subscriber(index, QUICK) as subscriber,
+    ):
+        subscriber.add(replace(source(publisher, replay=False), topic="kv@"))
+        publisher.wait_for_subscriber()
+        publisher.send([b"metrics", bytes(8), b"x"])
+        publisher.publish(batch(0))
+        wait_until(subscriber, lambda status: status.applied == 0)
+        assert subscriber.status()[ENGINE].received == 1
+
+
+def test_ipv6_is_reached_by_its_bracketed_address() -> None:
+    """`tcp://[::1]:PORT` connects where the host has IPv6."""
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        pytest.skip("this host has no IPv6 loopback")
+    with (
+        ScriptedPublisher(events="tcp://[::1]:*", replay="tcp://[::1]:*") as publisher,
+        Index() as index,
+        Subscriber(index, QUICK) as subscriber,
+    ):
+        publisher.publish_all(batches(2))
+        subscriber.add(source(publisher))
+        publisher.wait_for_subscriber()
+        publisher.publish(batch(2))
+        wait_until(subscriber, lambda status: status.applied == 2)
+
+
+def test_ipc_endpoints_work(tmp_path: Path) -> None:
+    """A Unix socket serves an engine on the same machine, with reconnects like any other."""
+    with (
+        ScriptedPublisher(events=f"ipc://{tmp_path}/e", replay=f"ipc://{tmp_path}/r") as publisher,
+        Index() as index,
+        Subscriber(index, QUICK) as subscriber,
+    ):
+        publisher.publish_all(batches(3))
+        subscriber.add(source(publisher))
+        wait_until(subscriber, lambda status: status.applied == 2)
+        publisher.drop_connections()
+        wait_until(subscriber, lambda status: status.reconnects == 1 and status.state == "live")
+        assert index.trust(ENGINE) is Trust.EXACT
+
+
+def test_the_tap_sees_every_message() -> None:
+    """Both channels, as they came, with the engine they came from; a tap that fails is left alone after that."""
+    seen: list[tuple[Engine, str, list[bytes]]] = []
+
+    def tap(engine: Engine, channel: str, frames: Frames) -> None:
+        seen.append((engine, channel, [bytes(frame) for frame in frames]))
+        if len(seen) == 4:
+            raise RuntimeError("the tap is broken")
+
+    with ScriptedPublisher() as publisher, Index() as index, Subscriber(index, QUICK, tap) as subscriber:
+        publisher.publish(batch(0))
+        subscriber.add(source(publisher))
+        publisher.wait_for_subscriber()
+        wait_until(subscriber, lambda status: status.applied == 0 and status.state == "live")
+        publisher.publish_all([batch(1), batch(2), batch(3)])
+        wait_until(subscriber, lambda status: status.applied == 3)
+    number = bytes(8)
+    assert seen[:2] == [
+        (ENGINE, "replay", [b"", publisher.topic, number, batch(0)]),
+        (ENGINE, "replay", [b"", b"", b"\xff" * 8, b""]),
+    ]
+    assert seen[2][1:] == ("pub", [publisher.topic, number[:-1] + b"\1", batch(1)])
+    assert len(seen) == 4
+
+
+def test_trouble_with_one_engines_record_spares_the_others() -> None:
+    """An index that refuses one engine's batches is logged and counted; the thread goes on."""
+    with (
+        ScriptedPublisher() as publisher,
+        ScriptedPublisher() as healthy,
+        Index() as index,
+        Subscriber(index, QUICK) as subscriber,
+    ):
+        subscriber.add(source(publisher))
+        subscriber.add(source(healthy, OTHER))
+        wait_until(subscriber, lambda status: status.state == "live")
+        index.register(ENGINE, model="another model")
+        publisher.wait_for_subscriber()
+        healthy.wait_for_subscriber()
+        publisher.publish_all(batches(2))
+        healthy.publish_all(batches(2))
+        wait_until(subscriber, lambda status: status.index_errors == 2)
+        assert "another model" in (subscriber.status()[ENGINE].error or "")
+        wait_until(subscriber, lambda status: status.applied == 1, OTHER)
+        assert held(index, OTHER) == holds(2)
+
+
+def test_an_engine_that_was_removed_is_applied_no_more() -> None:
+    """Once `remove` has returned its record stays as it is, and it can be added again from the beginning."""
+    with ScriptedPublisher() as publisher, Index() as index, Subscriber(index, QUICK) as subscriber:
+        subscriber.add(source(publisher))
+        publisher.wait_for_subscriber()
+        publisher.publish_all(batches(2))
+        wait_until(subscriber, lambda status: status.applied == 1)
+        subscriber.remove(ENGINE)
+        subscriber.remove(ENGINE)
+        publisher.publish(batch(2))
+        assert subscriber.status() == {}
+        assert held(index) == holds(2)
+        subscriber.add(source(publisher))
+        wait_until(subscriber, lambda status: status.applied == 2)
+        assert held(index) == holds(3)
+        assert index.trust(ENGINE) is Trust.EXACT
+
+
+def test_a_bookmark_goes_on_where_another_subscriber_stopped() -> None:
+    """With the record at hand only what is new is applied; without a bookmark everything is learned again."""
+    with ScriptedPublisher() as publisher, Index() as index:
+        publisher.publish_all(batches(3))
+        with Subscriber(index, QUICK) as subscriber:
+            subscriber.add(source(publisher))
+            wait_until(subscriber, lambda status: status.applied == 2)
+            marks = subscriber.bookmarks()
+        publisher.publish(batch(3))
+        with Subscriber(index, QUICK) as subscriber:
+            subscriber.add(source(publisher), marks[ENGINE])
+            wait_until(subscriber, lambda status: status.applied == 3)
+            assert subscriber.status()[ENGINE].applied_frames == 1
+        assert held(index) == holds(4)
+        assert index.trust(ENGINE) is Trust.EXACT
+        assert publisher.asked == [0, 2]
+
+
+def test_one_thread_serves_many_engines() -> None:
+    """Engines cost sockets, not threads, and each ends exact."""
+    before = threading.active_count()
+    publishers = [ScriptedPublisher(replay=None) for _ in range(MANY)]
+    try:
+        with Index() as index, Subscriber(index, QUICK) as subscriber:
+            engines = [Engine(f"pod-{place}") for place in range(MANY)]
+            for engine, publisher in zip(engines, publishers, strict=True):
+                subscriber.add(source(publisher, engine, replay=False))
+            for publisher in publishers:
+                publisher.wait_for_subscriber()
+            assert threading.active_count() == before + 1
+            for number in range(10):
+                for publisher in publishers:
+                    publisher.publish(batch(number))
+            for engine in engines:
+                wait_until(subscriber, lambda status: status.applied == 9, engine)
+                assert index.trust(engine) is Trust.EXACT
+            assert all(is_balanced(status) for status in subscriber.status().values())
+    finally:
+        for publisher in publishers:
+            publisher.close()
+
+
+def test_a_torrent_from_one_engine_does_not_hold_up_another() -> None:
+    """Turns are bounded: a quiet engine is heard while a loud one still has a backlog."""
+    backlog, burst = 3_000, 4
+    everything_is_there = threading.Event()
+    order: list[Engine] = []
+
+    def tap(engine: Engine, _channel: str, _frames: Frames) -> None:
+        everything_is_there.wait(20)
+        order.append(engine)
+
+    with (
+        ScriptedPublisher(replay=None) as loud,
+        ScriptedPublisher(replay=None) as quiet,
+        Index() as index,
+        Subscriber(index, replace(QUICK, burst_frames=burst), tap) as subscriber,
+    ):
+        subscriber.add(source(loud, replay=False))
+        subscriber.add(source(quiet, OTHER, replay=False))
+        loud.wait_for_subscriber()
+        quiet.wait_for_subscriber()
+        loud.publish_all(batch(number) for number in range(backlog))
+        quiet.publish(batch(0))
+        everything_is_there.set()
+        wait_until(subscriber, lambda status: status.applied == backlog - 1)
+        wait_until(subscriber, lambda status: status.applied == 0, OTHER)
+        assert index.trust(ENGINE) is Trust.EXACT
+    # A quarter is far more than the few turns it needs, and far less than the backlog.
+    assert order.index(OTHER) < backlog // 4
+
+
+def test_more_replays_than_slots_take_turns() -> None:
+    """Engines beyond `replays_max` wait for a slot, and all are caught up."""
+    publishers = [ScriptedPublisher() for _ in range(6)]
+    options = replace(QUICK, replays_max=2, sequence=SequenceOptions(replay_timeout_s=1.0, probe_idle_s=600.0))
+    try:
+        with Index() as index, Subscriber(index, options) as subscriber:
+            for place, publisher in enumerate(publishers):
+                publisher.publish_all(batches(5))
+                subscriber.add(source(publisher, Engine("pod", place)))
+            for place in range(len(publishers)):
+                wait_until(subscriber, lambda status: status.applied == 4, Engine("pod", place))
+                assert held(index, Engine("pod", place)) == holds(5)
+    finally:
+        for publisher in publishers:
+            publisher.close()
+
+
+def test_probes_are_spread_over_the_fleet() -> None:
+    """With fewer probes allowed than engines, each gets its turn in time."""
+    publishers = [ScriptedPublisher() for _ in range(5)]
+    options = replace(QUICK, probes_per_s=20.0, sequence=SequenceOptions(replay_timeout_s=1.0, probe_idle_s=0.2))
+    try:
+        with Index() as index, Subscriber(index, options) as subscriber:
+            for place, publisher in enumerate(publishers):
+                subscriber.add(source(publisher, Engine("pod", place)))
+            for publisher in publishers:
+                publisher.wait_for_subscriber()
+                publisher.publish(batch(0), live=False)
+            for place in range(len(publishers)):
+                wait_until(subscriber, lambda status: status.applied == 0, Engine("pod", place))
+    finally:
+        for publisher in publishers:
+            publisher.close()
+
+
+@pytest.mark.skipif(not DESCRIPTORS.exists(), reason="descriptors are counted in /proc")
+def test_nothing_is_left_behind() -> None:
+    """Closing ends the thread and gives every descriptor back, in the midst of retries and replays."""
+    with ScriptedPublisher() as publisher, Index() as index:
+        publisher.silent = True
+
+        def once() -> None:
+            with Subscriber(index, QUICK) as subscriber:
+                subscriber.add(source(publisher))
+                subscriber.add(Source(OTHER, MODEL, f"tcp://127.0.0.1:{free_port()}"))
+                wait_until(subscriber, lambda status: status.state == "replaying")
+                wait_until(subscriber, lambda status: status.error is not None, OTHER)
+
+        once()  # what is opened once for good, is opened now
+        wait_for(lambda: publisher.asked, lambda: publisher)
+        threads, before = threading.active_count(), descriptors()
+        for _ in range(3):
+            once()
+        assert threading.active_count() == threads
+        wait_for(lambda: descriptors() <= before + 2, descriptors)
+
+
+def test_a_closed_subscriber_is_closed_for_good() -> None:
+    """Closing twice is fine; adding or starting again is the caller's mistake."""
+    with Index() as index:
+        subscriber = Subscriber(index, SubscriberOptions())
+        subscriber.add(Source(ENGINE, MODEL, "tcp://127.0.0.1:1"))
+        subscriber.close()
+        subscriber.close()
+        with pytest.raises(ClosedError):
+            subscriber.add(Source(ENGINE, MODEL, "tcp://127.0.0.1:1"))
+        with pytest.raises(ClosedError):
+            subscriber.start()
+
+
+def test_the_repr_is_a_line_of_status() -> None:
+    """Operators read it."""
+    with Index() as index, Subscriber(index, QUICK) as subscriber:
+        subscriber.add(Source(ENGINE, MODEL, "tcp://127.0.0.1:1"))
+        assert repr(subscriber).startswith("<Subscriber running engines=1 ")

@@ -258,7 +258,8 @@ void kvs_index_destroy(kvs_index *index);
 kvs_status kvs_index_engine_add(kvs_index *index, const char *model, size_t model_bytes, uint32_t *engine);
 
 /* End a record and forget all of it. Cost: O(its own entries), in slices.
- * KVS_ERR_ENGINE. */
+ * KVS_ERR_ENGINE.
+ * KVS_ERR_MEMORY  to take a holder away can need memory: part of the record is left, and doubted; call again. */
 kvs_status kvs_index_engine_remove(kvs_index *index, uint32_t engine);
 
 /* Apply one event batch. Whatever the bytes are, the answer is KVS_OK and `applied` says what happened:

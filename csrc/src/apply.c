@@ -24,9 +24,9 @@ static uint8_t spec_told(const struct kvs__text *text) {
   return KVS__SPEC_FULL;
 }
 
-/* What a store with tokens teaches about its engine. */
-static void learn(kvs_index *index, struct kvs__engine *engine, struct kvs__group *group,
-                  const struct kvs__event *event) {
+/* What a store with tokens teaches about its engine. 0 = out of memory, nothing learned. */
+static int learn(kvs_index *index, struct kvs__engine *engine, struct kvs__group *group,
+                 const struct kvs__event *event) {
   struct kvs__group before = *group;
   uint8_t dialect = engine->dialect;
   if (event->block_size > group->block_size) group->block_size = event->block_size;
@@ -34,8 +34,14 @@ static void learn(kvs_index *index, struct kvs__engine *engine, struct kvs__grou
   if (event->spec_kind.at != NULL) group->told = spec_told(&event->spec_kind);
   group->spec = group->told == KVS__SPEC_WINDOW && group->window < 0 ? KVS__SPEC_FULL : group->told;
   engine->dialect = event->dialect;
-  if (dialect != engine->dialect || before.block_size != group->block_size || before.spec != group->spec)
-    (void)kvs__model_refresh(index, engine->model);
+  if (dialect == engine->dialect && before.block_size == group->block_size && before.spec == group->spec)
+    return 1;
+  if (kvs__model_refresh(index, engine->model)) return 1;
+  /* No query would walk the new chain, so its blocks must not be there. The old chains need no memory again. */
+  *group = before;
+  engine->dialect = dialect;
+  (void)kvs__model_refresh(index, engine->model);
+  return 0;
 }
 
 static uint64_t root_of(const kvs_index *index, const struct kvs__engine *engine,
@@ -203,7 +209,10 @@ static enum kvs__fault apply_stored(kvs_index *index, struct kvs__engine *engine
   storing.kind = (uint32_t)kind;
   if (gpu) engine->groups[engine->kinds[kind].group].on_gpu = 1;
   if (storing.shape == WITH_TOKENS) {
-    learn(index, engine, &engine->groups[engine->kinds[kind].group], event);
+    if (!learn(index, engine, &engine->groups[engine->kinds[kind].group], event)) {
+      kvs__record_lower(engine, medium, KVS_REASON_MEMORY);
+      return KVS__FAULT_MEMORY;
+    }
     find_parent(index, engine, event, storing.kind, gpu, &tie, &doubted);
     if (tie.orphan) {
       /* The name must outlive the blocks that wait for it. */
@@ -343,7 +352,7 @@ static int take_number(kvs_index *index, struct kvs__engine *engine, int64_t seq
       medium->trust = engine->complete ? KVS_TRUST_EXACT : KVS_TRUST_PARTIAL;
       medium->reason = engine->complete ? KVS_REASON_NONE : KVS_REASON_BEGINNING;
     }
-  } else if (engine->beginning == KVS__BEGUN && sequence > engine->sequence + 1 && engine->sequence >= 0) {
+  } else if (engine->beginning == KVS__BEGUN && engine->sequence >= 0 && sequence - 1 > engine->sequence) {
     engine->counters[KVS_COUNTER_GAPS]++;
     kvs__record_doubt_all(index, engine, KVS_REASON_GAP);
   }

@@ -271,24 +271,25 @@ enum kvs__entered kvs__enter(kvs_index *index, struct kvs__engine *engine, struc
     if (enter_fresh(index, engine, key, kind, entry) == KVS__ENTERED_FAILED) return KVS__ENTERED_FAILED;
     entry = kvs__entry_find(index, engine, key, kind);
   }
-  if (known && !(tied && entry->block == block)) {
+  if (tied && known && entry->block != block) {
+    /* The engine says that its hash is another block now: believe the later word. The old one goes first, so that
+     * without memory for the new one less is believed, not more. */
+    if (!kvs__unhold(index, engine, kind, entry->block)) {
+      kvs__record_doubt(index, engine, engine->kinds[kind].medium, KVS_REASON_MEMORY);
+      return KVS__ENTERED_FAILED;
+    }
+    entry->flags &= (uint8_t)~KVS__ENTRY_TIED;
+    engine->untied++;
+    engine->counters[KVS_COUNTER_RETIED]++;
+    tied = 0;
+  }
+  if (known && !tied) {
     if (!kvs__hold(index, engine, kind, block, depth)) {
       if (!held) undo_fresh(index, engine, entry);
       return KVS__ENTERED_FAILED;
     }
-    if (tied) {
-      /* The engine says that its hash is another block now: believe the later word. */
-      if (!kvs__unhold(index, engine, kind, entry->block)) {
-        index->memory.urgent++;
-        (void)kvs__unhold(index, engine, kind, block);
-        index->memory.urgent--;
-        return KVS__ENTERED_FAILED;
-      }
-      engine->counters[KVS_COUNTER_RETIED]++;
-    } else {
-      if (entry->flags & KVS__ENTRY_ORPHAN) kvs__orphan_remove(index, engine, (uint32_t)entry->block);
-      engine->untied--;
-    }
+    if (entry->flags & KVS__ENTRY_ORPHAN) kvs__orphan_remove(index, engine, (uint32_t)entry->block);
+    engine->untied--;
     entry->flags = (entry->flags & (KVS__ENTRY_USED | KVS__ENTRY_BYTES)) | KVS__ENTRY_TIED;
     entry->block = block;
     entry->depth = depth & KVS__DEPTH_MAX;

@@ -1,9 +1,10 @@
 /* When the ceiling is reached: the largest record gives up its deepest blocks.
  *
  * Deepest first keeps prefixes closed by construction: whatever continues a block is deeper than it, so
- * it goes first or with it, and what stays is still a true lower bound. One pass counts
- * depths, a second takes away everything from a depth on that frees an eighth of the record. Untied
- * entries count as deepest: they can match nothing. */
+ * it goes first or with it, and what stays is still a true lower bound. One pass counts depths; a second takes away all
+ * that is deeper than some depth, and as many of that depth itself as make it an eighth of the record: blocks of one
+ * depth do not continue each other. Untied entries count as deepest: they can match nothing. The deepest class holds many
+ * depths, so it goes whole. */
 #include "index.h"
 
 #define DEPTHS 1024u
@@ -21,7 +22,13 @@ static struct kvs__engine *largest(const kvs_index *index) {
   return found != NULL && found->held > 0 ? found : NULL;
 }
 
-static uint32_t depth_to_cut(const struct kvs__engine *engine) {
+/* What is to go: all deeper than `depth`, and `quota` entries of it. */
+struct cut {
+  uint32_t depth;
+  uint64_t quota;
+};
+
+static struct cut where_to_cut(const struct kvs__engine *engine) {
   uint64_t counts[DEPTHS] = {0}, target = engine->held / 8 + 1, sum = 0;
   const struct kvs__entries_segment *segment;
   uint32_t depth = DEPTHS;
@@ -33,10 +40,16 @@ static uint32_t depth_to_cut(const struct kvs__engine *engine) {
     at = kvs__entries_segment_after(&engine->entries, at);
   }
   while (depth > 0 && sum < target) sum += counts[--depth];
-  return depth;
+  if (depth == DEPTHS - 1) return (struct cut){depth, UINT64_MAX};
+  return (struct cut){depth, target - (sum - counts[depth])};
 }
 
-static uint64_t cut(kvs_index *index, struct kvs__engine *engine, uint32_t depth) {
+static int goes(const struct cut *cut, const struct kvs__entry *entry) {
+  uint32_t depth = depth_class(entry);
+  return depth > cut->depth || (depth == cut->depth && cut->quota > 0);
+}
+
+static uint64_t cut_off(kvs_index *index, struct kvs__engine *engine, struct cut cut) {
   struct kvs__entries_table *table = &engine->entries;
   struct kvs__entries_segment *segment;
   uint64_t evicted = 0;
@@ -47,12 +60,12 @@ static uint64_t cut(kvs_index *index, struct kvs__engine *engine, uint32_t depth
       struct kvs__entry *entry = &segment->items[i];
       struct kvs__key key = {entry->key, entry->flags & KVS__ENTRY_BYTES};
       int ghost = (entry->flags & KVS__ENTRY_GHOST) != 0;
-      int medium = engine->kinds[entry->kind].medium;
-      if (entry->flags == 0 || (!ghost && depth_class(entry) < depth) ||
-          !kvs__entry_drop(index, engine, entry)) {
+      int medium = engine->kinds[entry->kind].medium, counts = !ghost && depth_class(entry) == cut.depth;
+      if (entry->flags == 0 || (!ghost && !goes(&cut, entry)) || !kvs__entry_drop(index, engine, entry)) {
         i++;
         continue;
       }
+      cut.quota -= counts;
       kvs__entries_shift_back(table, segment, i);
       kvs__key_release(index, engine, key);
       evicted += !ghost;
@@ -74,7 +87,7 @@ int kvs__evict(kvs_index *index) {
   uint64_t evicted;
   if (engine == NULL) return 0;
   index->memory.urgent++;
-  evicted = cut(index, engine, depth_to_cut(engine));
+  evicted = cut_off(index, engine, where_to_cut(engine));
   index->memory.urgent--;
   engine->counters[KVS_COUNTER_EVICTED] += evicted;
   index->evicted += evicted;

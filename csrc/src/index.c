@@ -81,13 +81,11 @@ static void free_engine(kvs_index *index, struct kvs__engine *engine) {
 
 void kvs_index_destroy(kvs_index *index) {
   if (index == NULL) return;
-  kvs__state_begin(index);
   for (uint32_t i = 0; i < index->engines_count; i++) {
     if (index->engines[i] == NULL) continue;
-    kvs__record_end(index, index->engines[i]);
+    kvs__record_discard(index, index->engines[i]);
     free_engine(index, index->engines[i]);
   }
-  kvs__state_end(index);
   kvs__free(&index->memory, index->engines, index->engines_capacity * sizeof *index->engines);
   kvs__blocks_end(&index->blocks, &index->memory);
   kvs__sets_end(&index->sets, &index->memory);
@@ -276,8 +274,7 @@ kvs_status kvs_index_engine_remove(kvs_index *index, uint32_t number) {
   engine = kvs__engine_get(index, number);
   if (engine != NULL) {
     status = KVS_ERR_MEMORY;
-    kvs__record_end(index, engine);
-    if (engine->held == 0) {
+    if (kvs__record_end(index, engine)) {
       uint32_t model = engine->model;
       index->engines[number] = NULL;
       index->engines_live--;

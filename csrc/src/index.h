@@ -250,7 +250,7 @@ void kvs__breathe(kvs_index *index, unsigned blocks);
 struct kvs__engine *kvs__engine_get(const kvs_index *index, uint32_t engine);
 /* Number of a medium name, made if new; -1 = no room. `text` in any case. */
 int kvs__medium_name(kvs_index *index, const char *text, size_t bytes);
-/* Recompute a model's chains after an engine's facts changed; 0 = out of memory, chains keep what they had. */
+/* Recompute a model's chains after an engine's facts changed; 0 = out of memory, some are missing. */
 int kvs__model_refresh(kvs_index *index, uint32_t model);
 
 /* record.c: one record's parts. All under `writing`, and `state` where readers can see. */
@@ -264,7 +264,10 @@ uint8_t kvs__record_trust(const struct kvs__engine *engine);
 uint64_t kvs__record_drop(kvs_index *index, struct kvs__engine *engine, int medium);
 void kvs__record_init(struct kvs__engine *engine);
 void kvs__record_reset(kvs_index *index, struct kvs__engine *engine); /* a new life */
-void kvs__record_end(kvs_index *index, struct kvs__engine *engine);
+/* Drop all and free it; 0 = out of memory: part of it is left, and doubted. */
+int kvs__record_end(kvs_index *index, struct kvs__engine *engine);
+/* Free a record of an index that ends, whatever others know of it. Cannot fail. */
+void kvs__record_discard(kvs_index *index, struct kvs__engine *engine);
 
 /* names: `make` takes a reference, which kvs__key_release gives back. 0 = absent, or no memory. */
 int kvs__key_find(kvs_index *index, struct kvs__engine *engine, const struct kvs__sent_hash *hash,

@@ -153,12 +153,6 @@ void kvs__record_init(struct kvs__engine *engine) {
 
 static void free_parts(kvs_index *index, struct kvs__engine *engine) {
   struct kvs__memory *memory = &index->memory;
-  assert(engine->held == 0);
-  assert(engine->untied == 0);
-  assert(engine->ghosts_live == 0);
-  assert(engine->orphans_live == 0);
-  assert(engine->names_by_hash.count == 0);
-  assert(engine->aliases.count == 0);
   kvs__entries_end(&engine->entries, memory);
   kvs__free(memory, engine->names, engine->names_capacity * sizeof *engine->names);
   kvs__free(memory, engine->names_next, engine->names_capacity * sizeof *engine->names_next);
@@ -173,6 +167,17 @@ static void free_parts(kvs_index *index, struct kvs__engine *engine) {
   kvs__map_end(&engine->aliases, memory);
 }
 
+/* Free what a record that holds nothing any more still has. */
+static void free_empty(kvs_index *index, struct kvs__engine *engine) {
+  assert(engine->held == 0);
+  assert(engine->untied == 0);
+  assert(engine->ghosts_live == 0);
+  assert(engine->orphans_live == 0);
+  assert(engine->names_by_hash.count == 0);
+  assert(engine->aliases.count == 0);
+  free_parts(index, engine);
+}
+
 void kvs__record_reset(kvs_index *index, struct kvs__engine *engine) {
   (void)kvs__record_drop(index, engine, -1);
   if (engine->held > 0) {
@@ -182,11 +187,23 @@ void kvs__record_reset(kvs_index *index, struct kvs__engine *engine) {
     engine->beginning = KVS__EXPECT_ZERO;
     return;
   }
-  free_parts(index, engine);
+  free_empty(index, engine);
   begin_life(engine);
 }
 
-void kvs__record_end(kvs_index *index, struct kvs__engine *engine) {
+int kvs__record_end(kvs_index *index, struct kvs__engine *engine) {
   (void)kvs__record_drop(index, engine, -1);
-  if (engine->held == 0) free_parts(index, engine);
+  if (engine->held > 0) {
+    kvs__record_doubt_all(index, engine, KVS_REASON_MEMORY);
+    return 0;
+  }
+  free_empty(index, engine);
+  return 1;
+}
+
+void kvs__record_discard(kvs_index *index, struct kvs__engine *engine) {
+  for (uint32_t i = 1; i < engine->names_count; i++)
+    if (engine->names[i] != NULL)
+      kvs__free(&index->memory, engine->names[i], sizeof *engine->names[i] + engine->names[i]->length);
+  free_parts(index, engine);
 }

@@ -272,6 +272,36 @@ def test_frames_of_the_old_life_that_waited_are_dropped() -> None:
     assert is_balanced(sequence)
 
 
+def test_a_replayed_batch_that_contradicts_a_waiting_one_is_a_new_life() -> None:
+    """What waits is known too."""
+    sequence = following(2)
+    live(sequence, 4)
+    replayed(sequence, 2)
+    instructions = replayed(sequence, 4, life=1)
+    assert instructions[0] == Drop("restart")
+    assert isinstance(instructions[1], Reset)
+
+
+def test_only_so_many_numbers_are_remembered() -> None:
+    """What was forgotten counts as a duplicate when it comes again, whatever its bytes."""
+    sequence = Sequence(SequenceOptions(digests_max=2))
+    sequence.connect(0.0)
+    for number in range(4):
+        replayed(sequence, number)
+    assert live(sequence, 1, life=1) == (DUPLICATE,)
+    assert isinstance(live(sequence, 2, life=1)[0], Reset)
+
+
+def test_a_new_life_has_no_oversize_numbers() -> None:
+    """A number that was too large in the old life is an ordinary one in the new."""
+    sequence = following(1)
+    live(sequence, 2)
+    sequence.oversize()
+    live(sequence, 0, life=1)
+    for number in (1, 2, 3):
+        assert live(sequence, number, life=1) == applies(number, life=1)
+
+
 # ---------------------------------------------------------------------- connections
 
 
@@ -357,6 +387,23 @@ def test_frames_read_along_with_a_reconnection_cost_trust_without_a_port() -> No
     assert live(sequence, 4) == applies(4)
 
 
+def test_frames_of_a_life_in_between_are_not_taken_for_the_newest() -> None:
+    """After two connections in a row a number that goes back may be of either new life."""
+    sequence = following(5)
+    sequence.connect(1.0)
+    assert sequence.connect(2.0, unread=1) == (RequestReplay(4),)
+    assert live(sequence, 0, life=1) == (Drop("reconnect"),)
+
+
+def test_an_oversize_frame_does_not_end_a_verification() -> None:
+    """What waits for it goes on waiting."""
+    sequence = following(3)
+    sequence.connect(1.0)
+    live(sequence, 3)
+    assert sequence.oversize() == (Doubt("oversize"),)
+    assert replayed(sequence, 2) == (DUPLICATE, *applies(3))
+
+
 def test_nothing_is_given_up_while_nobody_is_connected() -> None:
     """A replay that fails then is asked for anew by the next connection."""
     sequence = following(2)
@@ -392,6 +439,14 @@ def test_a_silent_stream_is_probed_in_time(phase: float) -> None:
     assert 0 < asked_at <= OPTIONS.probe_idle_s
     assert sequence.asked == 0
     assert sequence.state == "live"
+
+
+def test_a_stream_that_is_heard_is_not_probed() -> None:
+    """Each live frame puts the probe off."""
+    sequence = following(1)
+    live(sequence, 1, now=8.0)
+    assert sequence.tick(9.0) == ()
+    assert sequence.tick(18.0) == (RequestReplay(1),)
 
 
 def test_a_probe_may_be_withheld() -> None:
@@ -438,6 +493,18 @@ def test_a_buffer_without_room_is_not_taken_for_a_restart() -> None:
     sequence.tick(20.0)
     assert sequence.replay_ended(20.0) == (END,)
     assert sequence.counters.restarts == 0
+
+
+def test_a_buffer_that_has_room_again_is_believed_again() -> None:
+    """One batch in an answer shows that it keeps some, and from then on nothing at all is a new life."""
+    sequence = following(1)
+    live(sequence, 2)
+    sequence.replay_ended(0.0)
+    sequence.connect(1.0)
+    replayed(sequence, 2)
+    sequence.replay_ended(1.0)
+    sequence.connect(2.0)
+    assert any(isinstance(instruction, Reset) for instruction in sequence.replay_ended(2.0))
 
 
 def test_a_new_life_taken_for_empty_is_reset_once_more_if_it_was_not() -> None:

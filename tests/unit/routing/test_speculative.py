@@ -45,7 +45,8 @@ def test_a_pick_expires() -> None:
 def test_a_request_that_computed_nothing_leaves_nothing() -> None:
     """It is forgotten at once, and picks of the same beginning stay."""
     picks = OwnPicks()
-    failed, _ = picks.add(A, LONGER, 0.0), picks.add(A, PROMPT, 0.0)
+    picks.add(A, PROMPT, 0.0)
+    failed = picks.add(A, LONGER, 0.0)
     picks.settle(failed, 1.0, computed=False)
     assert picks.blocks(A, LONGER, 1.0) == 4
 

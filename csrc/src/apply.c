@@ -63,6 +63,7 @@ static int all_held(kvs_index *index, struct kvs__engine *engine, const struct k
                     uint32_t kind) {
   for (size_t i = 0; i < event->hashes_count; i++) {
     struct kvs__key key;
+    kvs__breathe(index, 1);
     if (!kvs__key_find(index, engine, &index->scratch.hashes[i], &key)) return 0;
     if (!kvs__entry_held(kvs__entry_find(index, engine, key, kind))) return 0;
   }
@@ -194,6 +195,15 @@ static int store_blocks(kvs_index *index, struct storing *storing, struct kvs__t
   return 1;
 }
 
+/* The event's medium and kind, made if they are new: both, or neither. -1 = beyond a limit. */
+static int place_of(kvs_index *index, struct kvs__engine *engine, const struct kvs__event *event, int *medium) {
+  *medium = kvs__record_medium(index, engine, event->medium.at, event->medium.bytes, 0);
+  if (engine->kinds_count == KVS_KINDS_MAX)
+    return *medium < 0 ? -1 : kvs__record_kind(engine, *medium, event->group, 0);
+  if (*medium < 0) *medium = kvs__record_medium(index, engine, event->medium.at, event->medium.bytes, 1);
+  return *medium < 0 ? -1 : kvs__record_kind(engine, *medium, event->group, 1);
+}
+
 static enum kvs__fault apply_stored(kvs_index *index, struct kvs__engine *engine,
                                     const struct kvs__event *event, kvs_applied *applied) {
   struct storing storing = {engine, event, 0, shape_of(event), 0, event->extras};
@@ -201,9 +211,7 @@ static enum kvs__fault apply_stored(kvs_index *index, struct kvs__engine *engine
   struct kvs__key parent_key = {0, 0};
   int medium, kind, gpu, doubted, whole;
   if (event->hashes_count == 0) return KVS__FINE;
-  medium = kvs__record_medium(index, engine, event->medium.at, event->medium.bytes, 1);
-  if (medium < 0) return KVS__FAULT_LIMIT;
-  kind = kvs__record_kind(engine, medium, event->group, 1);
+  kind = place_of(index, engine, event, &medium);
   if (kind < 0) return KVS__FAULT_LIMIT;
   gpu = strcmp(index->media[engine->media[medium].name].text, "GPU") == 0;
   storing.kind = (uint32_t)kind;
@@ -246,9 +254,7 @@ static enum kvs__fault apply_removed(kvs_index *index, struct kvs__engine *engin
   int medium, kind;
   enum kvs__fault fault = KVS__FINE;
   if (event->hashes_count == 0) return KVS__FINE;
-  medium = kvs__record_medium(index, engine, event->medium.at, event->medium.bytes, 1);
-  if (medium < 0) return KVS__FAULT_LIMIT;
-  kind = kvs__record_kind(engine, medium, event->group, 1);
+  kind = place_of(index, engine, event, &medium);
   if (kind < 0) return KVS__FAULT_LIMIT;
   index->memory.urgent++;
   for (size_t i = 0; fault == KVS__FINE && i < event->hashes_count; i++) {
@@ -381,6 +387,7 @@ kvs_status kvs_index_apply(kvs_index *index, uint32_t number, const uint8_t *pay
     fresh = take_number(index, engine, sequence);
     kvs__state_end(index);
     if (fresh) apply_payload(index, engine, payload, payload_bytes, applied);
+    kvs__scratch_trim(&index->scratch);
     count_applied(engine, applied);
     status = KVS_OK;
   }

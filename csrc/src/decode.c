@@ -21,6 +21,8 @@
 
 #define TRY KVS__TRY
 
+#define SCRATCH_HASHES_KEPT (1u << 14)
+#define SCRATCH_TOKENS_KEPT (1u << 18)
 #define BLOCK_SIZE_MAX (1u << 20)
 #define GROUP_MAX 65535
 #define WINDOW_MAX INT32_MAX
@@ -40,6 +42,11 @@ static int grow(void **array, size_t *capacity, size_t count, size_t size) {
   *array = grown;
   *capacity = count;
   return 1;
+}
+
+void kvs__scratch_trim(struct kvs__scratch *scratch) {
+  if (scratch->hashes_capacity > SCRATCH_HASHES_KEPT || scratch->tokens_capacity > SCRATCH_TOKENS_KEPT)
+    kvs__scratch_end(scratch);
 }
 
 void kvs__scratch_end(struct kvs__scratch *scratch) {

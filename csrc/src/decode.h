@@ -73,6 +73,8 @@ enum kvs__fault kvs__batch_next(struct kvs__batch *batch, struct kvs__scratch *s
 enum kvs__fault kvs__batch_close(struct kvs__batch *batch, uint64_t *trailing);
 
 void kvs__scratch_end(struct kvs__scratch *scratch);
+/* Give back what only an unusually large event needed. */
+void kvs__scratch_trim(struct kvs__scratch *scratch);
 
 /* extras.c: extras of an event, one block after the other: the hash of its entry. `cursor` begins as event->extras. */
 struct kvs__hasher;

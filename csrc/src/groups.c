@@ -53,14 +53,18 @@ static const struct kvs__walk *walk_for(const struct kvs__asking *asking, const 
   return NULL;
 }
 
+/* NEVER once there is none below it: engines choose the sizes. */
+#define NEVER UINT64_MAX
+
 static uint64_t common_multiple(uint64_t a, uint64_t b) {
-  uint64_t x = a, y = b;
+  uint64_t x = a, y = b, multiple;
+  if (a == NEVER) return NEVER;
   while (y != 0) {
     uint64_t rest = x % y;
     x = y;
     y = rest;
   }
-  return a / x * b;
+  return __builtin_mul_overflow(a / x, b, &multiple) ? NEVER : multiple;
 }
 
 /* For each length n of one group's chain, how many blocks up to n are unbroken. NULL = out of memory. */
@@ -88,13 +92,13 @@ static int64_t longest_by_tokens(const struct kvs__asking *asking, const struct 
     step = common_multiple(step, group->block_size);
     walks[g] = walk_for(asking, engine, group);
     if (walks[g] == NULL) {
-      step = UINT64_MAX;
+      step = NEVER;
       continue;
     }
     lengths[g] = unbroken_lengths(asking, walks[g], engine, g);
     if (lengths[g] == NULL) best = -1;
   }
-  for (uint64_t tokens = step; best >= 0 && step != UINT64_MAX && tokens <= asking->query->tokens_count;
+  for (uint64_t tokens = step; best >= 0 && step != NEVER && tokens <= asking->query->tokens_count;
        tokens += step) {
     int valid = 1, over = 0;
     for (int g = 0; g < engine->groups_count; g++) {

@@ -62,6 +62,8 @@ kvs_status kvs_index_create(const kvs_options *options, kvs_index **result) {
   index->sets.seed = kvs__mix(&index->hasher, 0, 1);
   index->media = calloc(KVS__MEDIA_NAMES_MAX, sizeof *index->media);
   if (index->media == NULL) goto no_media;
+  /* Every record has this medium, so its name must not fail later. */
+  if (kvs__medium_name(index, "GPU", 3, 1) < 0) goto no_gpu;
   if (pthread_mutex_init(&index->writing, NULL) != 0) goto no_mutex;
   if (!init_state_lock(&index->state)) goto no_lock;
   *result = index;
@@ -69,6 +71,8 @@ kvs_status kvs_index_create(const kvs_options *options, kvs_index **result) {
 no_lock:
   pthread_mutex_destroy(&index->writing);
 no_mutex:
+  free(index->media[0].text);
+no_gpu:
   free(index->media);
 no_media:
   free(index);
@@ -116,7 +120,7 @@ static uint8_t speed_of(const char *text) {
   return 2;
 }
 
-int kvs__medium_name(kvs_index *index, const char *text, size_t bytes) {
+int kvs__medium_name(kvs_index *index, const char *text, size_t bytes, int make) {
   char upper[KVS_MEDIUM_BYTES_MAX + 1];
   char *copy;
   if (bytes > KVS_MEDIUM_BYTES_MAX) return -1;
@@ -126,7 +130,7 @@ int kvs__medium_name(kvs_index *index, const char *text, size_t bytes) {
   if (memchr(upper, 0, bytes) != NULL) return -1;
   for (uint32_t i = 0; i < index->media_count; i++)
     if (strcmp(index->media[i].text, upper) == 0) return (int)i;
-  if (index->media_count == KVS__MEDIA_NAMES_MAX) return -1;
+  if (!make || index->media_count == KVS__MEDIA_NAMES_MAX) return -1;
   copy = malloc(bytes + 1);
   if (copy == NULL) return -1;
   memcpy(copy, upper, bytes + 1);

@@ -248,8 +248,8 @@ void kvs__state_end(kvs_index *index);
 /* Count `blocks` of work and let readers in if a slice is full. */
 void kvs__breathe(kvs_index *index, unsigned blocks);
 struct kvs__engine *kvs__engine_get(const kvs_index *index, uint32_t engine);
-/* Number of a medium name, made if new; -1 = no room. `text` in any case. */
-int kvs__medium_name(kvs_index *index, const char *text, size_t bytes);
+/* Number of a medium name, in any case; -1 = not there, or, where it was to be made, no room. */
+int kvs__medium_name(kvs_index *index, const char *text, size_t bytes, int make);
 /* Recompute a model's chains after an engine's facts changed; 0 = out of memory, some are missing. */
 int kvs__model_refresh(kvs_index *index, uint32_t model);
 

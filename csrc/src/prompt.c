@@ -20,7 +20,8 @@ int kvs__query_has_extras(const kvs_query *query) {
 
 static int by_offset(const void *left, const void *right) {
   const kvs_extra_key *a = *(const kvs_extra_key *const *)left, *b = *(const kvs_extra_key *const *)right;
-  return a->offset < b->offset ? -1 : a->offset > b->offset;
+  if (a->offset != b->offset) return a->offset < b->offset ? -1 : 1;
+  return a < b ? -1 : a > b; /* as they were given */
 }
 
 int kvs__prompt_sort(const kvs_query *query, const kvs_extra_key ***sorted) {

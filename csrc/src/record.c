@@ -8,7 +8,7 @@ int kvs__record_medium(kvs_index *index, struct kvs__engine *engine, const char 
     text = "GPU";
     bytes = 3;
   }
-  name = kvs__medium_name(index, text, bytes);
+  name = kvs__medium_name(index, text, bytes, make);
   if (name < 0) return -1;
   for (int i = 0; i < engine->media_count; i++)
     if (engine->media[i].name == (uint32_t)name) return i;
@@ -56,7 +56,7 @@ uint8_t kvs__record_trust(const struct kvs__engine *engine) {
 /* ---- doubt ---- */
 
 /* The epoch has no number left: give every entry of the medium the one number that is never current. */
-static void sweep(struct kvs__engine *engine, int medium) {
+static void sweep(kvs_index *index, struct kvs__engine *engine, int medium) {
   struct kvs__entries_segment *segment;
   size_t at = 0;
   while ((segment = kvs__entries_segment_at(&engine->entries, at)) != NULL) {
@@ -64,19 +64,20 @@ static void sweep(struct kvs__engine *engine, int medium) {
       if (segment->items[i].flags != 0 && engine->kinds[segment->items[i].kind].medium == medium)
         segment->items[i].epoch = 0;
     at = kvs__entries_segment_after(&engine->entries, at);
+    kvs__breathe(index, KVS_SLICE_BLOCKS);
   }
 }
 
 void kvs__record_doubt(kvs_index *index, struct kvs__engine *engine, int number, enum kvs_reason reason) {
   struct kvs__medium *medium = &engine->media[number];
-  (void)index;
   medium->reason = (uint8_t)reason;
   if (medium->entries == 0) {
     medium->trust = KVS_TRUST_PARTIAL;
     return;
   }
+  if (medium->doubtful == medium->entries) return; /* nothing is certain as it is: spare the epochs */
   if (medium->epoch == KVS__EPOCH_MAX) {
-    sweep(engine, number);
+    sweep(index, engine, number);
     medium->epoch = 0;
   }
   medium->epoch++;

@@ -295,7 +295,9 @@ static void the_ceiling_holds(void) {
     uint64_t evicted = counter(&scene, engine, KVS_COUNTER_EVICTED);
     counted += evicted;
     if (evicted > 0) CHECK_EQUAL(trust_of(&scene, engine), KVS_TRUST_PARTIAL);
-    if (evicted > 0) CHECK_EQUAL(medium_of(&scene, engine, "GPU").reason, KVS_REASON_EVICTED);
+    /* Making room can be too little for the event that asked for it. */
+    if (evicted > 0 && counter(&scene, engine, KVS_COUNTER_SKIPPED_MEMORY) == 0)
+      CHECK_EQUAL(medium_of(&scene, engine, "GPU").reason, KVS_REASON_EVICTED);
   }
   CHECK(counted > 1000);
   CHECK_EQUAL(stats_of(&scene).evicted, counted);

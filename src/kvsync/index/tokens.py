@@ -16,6 +16,7 @@ Tokens: TypeAlias = Any
 """A list or other iterable of ints, or a C-contiguous one-dimensional buffer of uint32."""
 
 UINT32_FORMATS = frozenset({"I", "@I", "=I", "<I", "L", "@L", "=L", "<L"})
+UINT64_FORMATS = frozenset({"Q", "@Q", "=Q", "<Q", "L", "@L", "=L", "<L"})
 
 
 def lend_tokens(tokens: Tokens) -> tuple[Any, int]:
@@ -67,6 +68,6 @@ def lend_hashes(block_hashes: Any) -> tuple[Any, int]:
         except OverflowError as error:
             raise ValueError(f"a block hash is outside 0 .. 2**64-1: {error}") from None
         return ffi.from_buffer("uint64_t[]", copied), len(copied)
-    if view.ndim != 1 or view.itemsize != 8 or not view.c_contiguous or (view.format or "B")[-1] not in "QL":
+    if view.ndim != 1 or view.itemsize != 8 or not view.c_contiguous or view.format not in UINT64_FORMATS:
         raise TypeError(f"block hashes are a buffer of format {view.format!r}: give contiguous uint64")
-    return ffi.from_buffer("uint64_t[]", view), view.shape[0]
+    return ffi.from_buffer("uint64_t[]", view), len(view)

@@ -128,8 +128,8 @@ typedef struct kvs_index kvs_index;
 
 typedef struct kvs_options {
   uint64_t seed;           /* of every block hash; keep it secret */
-  uint64_t bytes_max;      /* ceiling of everything the index allocates; 0 = none */
-  uint64_t fail_allocation; /* for tests: the n-th allocation fails once; 0 = none */
+  uint64_t bytes_max;      /* ceiling of everything the index allocates, beyond an empty one; 0 = none */
+  uint64_t fail_allocation; /* for tests: the n-th allocation from here on fails once; 0 = none */
 } kvs_options;
 
 typedef struct kvs_applied {

@@ -47,16 +47,17 @@ static int learn(kvs_index *index, struct kvs__engine *engine, struct kvs__group
 static uint64_t root_of(const kvs_index *index, const struct kvs__engine *engine,
                         const struct kvs__event *event) {
   const struct kvs__model *model = &index->models[engine->model];
-  char private_name[4 + KVS_TEXT_BYTES_MAX + 1] = {0, 'i', 'd', ':'};
-  const char *lora = event->lora_name.at;
-  size_t lora_bytes = event->lora_name.bytes;
-  if (lora == NULL && event->lora_id.at != NULL) {
+  enum kvs__lora how = KVS__LORA_NONE;
+  const struct kvs__text *lora = &event->lora_name;
+  if (event->lora_name.at != NULL) {
+    how = KVS__LORA_NAME;
+  } else if (event->lora_id.at != NULL) {
     /* Only a number is known: no query can name it, and no other adapter is taken for it. */
-    memcpy(private_name + 4, event->lora_id.at, event->lora_id.bytes);
-    lora = private_name;
-    lora_bytes = 4 + event->lora_id.bytes;
+    how = KVS__LORA_NUMBER;
+    lora = &event->lora_id;
   }
-  return kvs__hash_root(&index->hasher, model->name, model->name_bytes, lora, lora_bytes, event->block_size);
+  return kvs__hash_root(&index->hasher, model->name, model->name_bytes, how, lora->at, lora->bytes,
+                        event->block_size);
 }
 
 static int all_held(kvs_index *index, struct kvs__engine *engine, const struct kvs__event *event,
@@ -213,7 +214,7 @@ static enum kvs__fault apply_stored(kvs_index *index, struct kvs__engine *engine
   if (event->hashes_count == 0) return KVS__FINE;
   kind = place_of(index, engine, event, &medium);
   if (kind < 0) return KVS__FAULT_LIMIT;
-  gpu = strcmp(index->media[engine->media[medium].name].text, "GPU") == 0;
+  gpu = engine->media[medium].name == KVS__MEDIUM_GPU;
   storing.kind = (uint32_t)kind;
   if (gpu) engine->groups[engine->kinds[kind].group].on_gpu = 1;
   if (storing.shape == WITH_TOKENS) {

@@ -335,7 +335,6 @@ static enum kvs__fault read_array_event(struct kvs__cursor *cursor, uint64_t cou
 
 /* The tag may stand anywhere in a map, and decides what its keys mean: look for it first. */
 static enum kvs__fault find_tag(struct kvs__cursor cursor, uint64_t pairs, enum kvs__tag *tag) {
-  int found = 0;
   for (uint64_t i = 0; i < pairs; i++) {
     struct kvs__head key;
     struct kvs__cursor value;
@@ -347,12 +346,11 @@ static enum kvs__fault find_tag(struct kvs__cursor cursor, uint64_t pairs, enum 
       TRY(kvs__read_head(&value, &text));
       if (text.kind != KVS__TEXT) return KVS__FAULT_TYPE;
       *tag = tag_named(&text);
-      found = 1;
-      if (i == 0) return KVS__FINE; /* where every engine puts it */
+      return KVS__FINE; /* the first counts, and every engine puts it first */
     }
     TRY(skip_inside(&cursor, 2));
   }
-  return found ? KVS__FINE : KVS__FAULT_TYPE;
+  return KVS__FAULT_TYPE;
 }
 
 static enum kvs__fault read_map_event(struct kvs__cursor *cursor, uint64_t pairs, struct kvs__scratch *scratch,

@@ -7,6 +7,7 @@
 
 /* Words that keep one kind of input from ever looking like another. */
 #define MARK_LORA UINT64_C(0x6c6f7261)
+#define MARK_LORA_NUMBER UINT64_C(0x6c6f72616e6f)
 #define MARK_NO_LORA UINT64_C(0x6e6f6c6f7261)
 #define MARK_ITEM UINT64_C(0x6974656d)
 #define MARK_ITEM_AT UINT64_C(0x6974656d6174)
@@ -27,11 +28,11 @@ uint64_t kvs__mix(const struct kvs__hasher *hasher, uint64_t left, uint64_t righ
 }
 
 uint64_t kvs__hash_root(const struct kvs__hasher *hasher, const char *model, size_t model_bytes,
-                        const char *lora, size_t lora_bytes, uint32_t block_size) {
+                        enum kvs__lora how, const char *lora, size_t lora_bytes, uint32_t block_size) {
   uint64_t root = kvs__mix(hasher, kvs__hash_bytes(hasher, model, model_bytes), block_size);
-  if (lora == NULL) return kvs__mix(hasher, root, MARK_NO_LORA);
+  if (how == KVS__LORA_NONE) return kvs__mix(hasher, root, MARK_NO_LORA);
   root = kvs__mix(hasher, root, kvs__hash_bytes(hasher, lora, lora_bytes));
-  return kvs__mix(hasher, root, MARK_LORA);
+  return kvs__mix(hasher, root, how == KVS__LORA_NAME ? MARK_LORA : MARK_LORA_NUMBER);
 }
 
 uint64_t kvs__hash_tokens(const struct kvs__hasher *hasher, const uint32_t *tokens, size_t count) {

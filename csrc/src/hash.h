@@ -23,9 +23,11 @@ void kvs__hasher_init(struct kvs__hasher *hasher, uint64_t seed);
 uint64_t kvs__hash_bytes(const struct kvs__hasher *hasher, const void *data, size_t bytes);
 uint64_t kvs__mix(const struct kvs__hasher *hasher, uint64_t left, uint64_t right);
 
-/* `lora` NULL = none. */
+/* How a prompt's adapter is known. */
+enum kvs__lora { KVS__LORA_NONE, KVS__LORA_NAME, KVS__LORA_NUMBER };
+
 uint64_t kvs__hash_root(const struct kvs__hasher *hasher, const char *model, size_t model_bytes,
-                        const char *lora, size_t lora_bytes, uint32_t block_size);
+                        enum kvs__lora how, const char *lora, size_t lora_bytes, uint32_t block_size);
 uint64_t kvs__hash_tokens(const struct kvs__hasher *hasher, const uint32_t *tokens, size_t count);
 
 /* Extras of one block: begin with KVS__NO_EXTRAS, add each item in order, then fold into the local hash. */

@@ -55,25 +55,21 @@ kvs_status kvs_index_create(const kvs_options *options, kvs_index **result) {
   if (options == NULL || result == NULL) return KVS_ERR_ARGUMENT;
   index = calloc(1, sizeof *index);
   if (index == NULL) return KVS_ERR_MEMORY;
-  index->memory.limit = options->bytes_max;
   index->memory.reserve = options->bytes_max / 8 < RESERVE_BYTES ? options->bytes_max / 8 : RESERVE_BYTES;
-  index->memory.fail_at = options->fail_allocation;
   kvs__hasher_init(&index->hasher, options->seed);
   index->sets.seed = kvs__mix(&index->hasher, 0, 1);
-  index->media = calloc(KVS__MEDIA_NAMES_MAX, sizeof *index->media);
-  if (index->media == NULL) goto no_media;
-  /* Every record has this medium, so its name must not fail later. */
-  if (kvs__medium_name(index, "GPU", 3, 1) < 0) goto no_gpu;
+  if (!kvs__media_init(&index->media, &index->memory)) goto no_media;
   if (pthread_mutex_init(&index->writing, NULL) != 0) goto no_mutex;
   if (!init_state_lock(&index->state)) goto no_lock;
+  index->memory.calls = 0;
+  index->memory.limit = options->bytes_max; /* from here on, so that the smallest index can be made */
+  index->memory.fail_at = options->fail_allocation;
   *result = index;
   return KVS_OK;
 no_lock:
   pthread_mutex_destroy(&index->writing);
 no_mutex:
-  free(index->media[0].text);
-no_gpu:
-  free(index->media);
+  kvs__media_end(&index->media, &index->memory);
 no_media:
   free(index);
   return KVS_ERR_MEMORY;
@@ -99,8 +95,7 @@ void kvs_index_destroy(kvs_index *index) {
     kvs__free(&index->memory, model->chains, model->chains_capacity * sizeof *model->chains);
   }
   kvs__free(&index->memory, index->models, index->models_count * sizeof *index->models);
-  for (uint32_t i = 0; i < index->media_count; i++) free(index->media[i].text);
-  free(index->media);
+  kvs__media_end(&index->media, &index->memory);
   kvs__scratch_end(&index->scratch);
   assert(index->memory.used == 0);
   pthread_rwlock_destroy(&index->state);
@@ -110,39 +105,10 @@ void kvs_index_destroy(kvs_index *index) {
 
 /* ---- names ---- */
 
-/* Faster first: GPU; then the host's memory; then what nobody knows; then what lies on disks and in networks. */
-static uint8_t speed_of(const char *text) {
-  static const char *const slow[] = {"DISK", "STORAGE", "FS", "OBJ", "EXTERNAL", "SHARED_STORAGE"};
-  if (strcmp(text, "GPU") == 0) return 0;
-  if (strcmp(text, "CPU") == 0 || strcmp(text, "CPU_PINNED") == 0) return 1;
-  for (size_t i = 0; i < sizeof slow / sizeof *slow; i++)
-    if (strcmp(text, slow[i]) == 0) return 3;
-  return 2;
-}
-
-int kvs__medium_name(kvs_index *index, const char *text, size_t bytes, int make) {
-  char upper[KVS_MEDIUM_BYTES_MAX + 1];
-  char *copy;
-  if (bytes > KVS_MEDIUM_BYTES_MAX) return -1;
-  for (size_t i = 0; i < bytes; i++)
-    upper[i] = text[i] >= 'a' && text[i] <= 'z' ? (char)(text[i] - 'a' + 'A') : text[i];
-  upper[bytes] = 0;
-  if (memchr(upper, 0, bytes) != NULL) return -1;
-  for (uint32_t i = 0; i < index->media_count; i++)
-    if (strcmp(index->media[i].text, upper) == 0) return (int)i;
-  if (!make || index->media_count == KVS__MEDIA_NAMES_MAX) return -1;
-  copy = malloc(bytes + 1);
-  if (copy == NULL) return -1;
-  memcpy(copy, upper, bytes + 1);
-  index->media[index->media_count].text = copy;
-  index->media[index->media_count].speed = speed_of(copy);
-  return (int)index->media_count++;
-}
-
 const char *kvs_index_medium_name(kvs_index *index, uint32_t medium) {
   const char *text;
   pthread_rwlock_rdlock(&index->state);
-  text = medium < index->media_count ? index->media[medium].text : NULL;
+  text = medium < index->media.count ? kvs__media_name(&index->media, medium)->text : NULL;
   pthread_rwlock_unlock(&index->state);
   return text;
 }
@@ -267,6 +233,7 @@ kvs_status kvs_index_engine_add(kvs_index *index, const char *model, size_t mode
   if (model_bytes > KVS_TEXT_BYTES_MAX) return KVS_ERR_ARGUMENT;
   write_begin(index);
   status = engine_add(index, model, model_bytes, number);
+  if (status == KVS_ERR_MEMORY && kvs__evict(index)) status = engine_add(index, model, model_bytes, number);
   write_end(index);
   return status;
 }

@@ -33,6 +33,7 @@
 #include "hash.h"
 #include "kvsync.h"
 #include "map.h"
+#include "media.h"
 #include "memory.h"
 #include "sets.h"
 
@@ -169,6 +170,7 @@ struct kvs__engine {
   uint8_t kinds_count;
   uint8_t media_count;
   uint8_t groups_count;
+  uint8_t media_made; /* names that nobody had used before */
   struct kvs__kind kinds[KVS_KINDS_MAX];
   struct kvs__medium media[KVS_MEDIA_MAX];
   struct kvs__group groups[KVS_KINDS_MAX];
@@ -214,11 +216,6 @@ struct kvs__model {
   uint32_t chains_capacity;
 };
 
-struct kvs__medium_name {
-  char *text; /* NUL-terminated */
-  uint8_t speed;
-};
-
 struct kvs_index {
   pthread_mutex_t writing;
   pthread_rwlock_t state;
@@ -233,14 +230,14 @@ struct kvs_index {
   uint32_t engines_live;
   struct kvs__model *models;
   uint32_t models_count;
-  struct kvs__medium_name *media; /* fixed capacity: readers hold pointers into it */
-  uint32_t media_count;
+  struct kvs__media media;
   uint64_t entries_held;
   uint64_t evicted;
   struct kvs__scratch scratch;
 };
 
-#define KVS__MEDIA_NAMES_MAX 256
+/* New medium names one engine may bring, over all its lives. */
+#define KVS__MEDIA_MADE_MAX 64
 
 /* index.c */
 void kvs__state_begin(kvs_index *index);
@@ -248,8 +245,6 @@ void kvs__state_end(kvs_index *index);
 /* Count `blocks` of work and let readers in if a slice is full. */
 void kvs__breathe(kvs_index *index, unsigned blocks);
 struct kvs__engine *kvs__engine_get(const kvs_index *index, uint32_t engine);
-/* Number of a medium name, in any case; -1 = not there, or, where it was to be made, no room. */
-int kvs__medium_name(kvs_index *index, const char *text, size_t bytes, int make);
 /* Recompute a model's chains after an engine's facts changed; 0 = out of memory, some are missing. */
 int kvs__model_refresh(kvs_index *index, uint32_t model);
 

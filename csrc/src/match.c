@@ -31,17 +31,17 @@ static int fastest(const kvs_index *index, const struct kvs__engine *engine, int
       best = medium;
       continue;
     }
-    mine = &index->media[engine->media[medium].name];
-    other = &index->media[engine->media[best].name];
+    mine = kvs__media_name(&index->media, engine->media[medium].name);
+    other = kvs__media_name(&index->media, engine->media[best].name);
     if (mine->speed < other->speed || (mine->speed == other->speed && strcmp(mine->text, other->text) < 0))
       best = medium;
   }
   return best;
 }
 
-static int gpu_of(const kvs_index *index, const struct kvs__engine *engine) {
+static int gpu_of(const struct kvs__engine *engine) {
   for (int i = 0; i < engine->media_count; i++)
-    if (index->media[engine->media[i].name].speed == 0) return i;
+    if (engine->media[i].name == KVS__MEDIUM_GPU) return i;
   return 0;
 }
 
@@ -54,7 +54,7 @@ static int add_media(const struct kvs__asking *asking, const struct kvs__walk *w
     uint32_t end = kvs__run_end(walk, run);
     int medium = fastest(index, engine, group, walk->runs[run].set);
     if (end > row->blocks) end = row->blocks;
-    blocks[medium < 0 ? gpu_of(index, engine) : medium] += end - walk->runs[run].start;
+    blocks[medium < 0 ? gpu_of(engine) : medium] += end - walk->runs[run].start;
   }
   row->media_at = rows->media_count;
   row->media_count = 0;

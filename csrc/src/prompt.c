@@ -47,7 +47,8 @@ void kvs__prompt_begin(struct kvs__prompt *prompt, const kvs_index *index, const
   prompt->extras = extras;
   prompt->block_size = block_size;
   prompt->dialect = dialect;
-  prompt->previous = kvs__hash_root(&index->hasher, query->model, query->model_bytes, query->lora,
+  prompt->previous = kvs__hash_root(&index->hasher, query->model, query->model_bytes,
+                                    query->lora == NULL ? KVS__LORA_NONE : KVS__LORA_NAME, query->lora,
                                     query->lora_bytes, block_size);
 }
 

@@ -8,7 +8,11 @@ int kvs__record_medium(kvs_index *index, struct kvs__engine *engine, const char 
     text = "GPU";
     bytes = 3;
   }
-  name = kvs__medium_name(index, text, bytes, make);
+  name = kvs__media_find(&index->media, &index->memory, text, bytes, 0);
+  if (name < 0 && make && engine->media_count < KVS_MEDIA_MAX && engine->media_made < KVS__MEDIA_MADE_MAX) {
+    name = kvs__media_find(&index->media, &index->memory, text, bytes, 1);
+    engine->media_made += name >= 0;
+  }
   if (name < 0) return -1;
   for (int i = 0; i < engine->media_count; i++)
     if (engine->media[i].name == (uint32_t)name) return i;

@@ -329,7 +329,9 @@ static void tiny_ceilings(void) {
     kvs_options options = {.seed = 42, .bytes_max = bytes + 1};
     struct scene scene = {0};
     uint32_t engine = 0;
+    uint64_t empty;
     CHECK_EQUAL(kvs_index_create(&options, &scene.index), KVS_OK);
+    empty = stats_of(&scene).bytes;
     if (kvs_index_engine_add(scene.index, SCENE_MODEL, 5, &engine) == KVS_OK) {
       for (uint32_t prompt = 1; prompt < 60; prompt++) {
         store(&scene, 0, prompt, 0, 20);
@@ -339,7 +341,7 @@ static void tiny_ceilings(void) {
       }
       CHECK(kvs_index_restart(scene.index, 0) == KVS_OK);
     }
-    CHECK(stats_of(&scene).bytes_peak <= bytes + 1);
+    CHECK(stats_of(&scene).bytes_peak <= (empty > bytes + 1 ? empty : bytes + 1));
     scene_end(&scene);
   }
 }

@@ -22,7 +22,7 @@ from kvsync.index.matches import TRUST_BY_NUMBER, Matches
 from kvsync.index.query import Query
 from kvsync.index.record import MediumRecord, Record
 from kvsync.index.tokens import Tokens, lend_hashes
-from kvsync.types import Applied, Engine, EngineHash, ExtraKeys, Match, Trust
+from kvsync.types import GPU, Applied, Engine, EngineHash, ExtraKeys, Match, Trust
 
 SEQUENCE_MAX = 2**63 - 1
 
@@ -36,12 +36,17 @@ DIALECT_BY_NUMBER = {
 COUNTER_NAMES = tuple(text(lib.kvs_counter_name(number)) for number in range(lib.KVS_COUNTERS_COUNT))
 
 
+def _upper(medium: str) -> str:
+    """A medium's name as the core shows it: only ASCII letters have a case there."""
+    return medium.encode().upper().decode()
+
+
 class Index:
     """
     Which engine holds which prefix block.
 
-    `max_bytes` is a ceiling on everything the index allocates, in bytes: at the ceiling the deepest blocks of the largest
-    record are given up, and that engine turns `partial`. `seed` (64 bits, random if None) goes into every block
+    `max_bytes` is a ceiling on everything the index allocates, in bytes: at the ceiling the deepest blocks of the
+    largest record are given up, and that engine turns `partial`. `seed` (64 bits, random if None) goes into every block
     hash and is a secret: who knows it can craft prompts that collide.
 
     Raises ValueError for arguments out of range, MemoryError, and ClosedError from every call after `close()`.
@@ -156,8 +161,8 @@ class Index:
         by its reason in the engine's record, and makes the engine `stale`. A `sequence` up to the last one applied is a
         duplicate and changes nothing; one beyond the next is a hole, and makes it `stale`.
 
-        Raises ConfigError if the engine's record is for another model, ValueError for a sequence out of range, TypeError for
-        a payload that is no buffer.
+        Raises ConfigError if the engine's record is for another model, ValueError for a sequence out of range,
+        TypeError for a payload that is no buffer.
         """
         core = self._borrow()
         if sequence is not None and not 0 <= sequence <= SEQUENCE_MAX:
@@ -313,13 +318,13 @@ class Index:
     # ------------------------------------------------------------------ looking
 
     def trust(self, engine: Engine, medium: str | None = None) -> Trust:
-        """How far the engine's record may be believed: the worst over its media, or that of one; `unknown` if never heard."""
+        """How far the engine's record may be believed: the worst over its media, or one's; `unknown` if never heard."""
         core = self._borrow()
         number = self._numbers.get(engine)
         if number is None:
             return Trust.UNKNOWN
         if medium is not None:
-            known = self.record(engine).media.get((medium or "GPU").upper())
+            known = self.record(engine).media.get(_upper(medium or GPU))
             return Trust.UNKNOWN if known is None else known.trust
         trust = ffi.new("uint8_t *")
         check(lib.kvs_index_trust(core, number, trust))
@@ -371,9 +376,7 @@ class Index:
         held: dict[str, dict[int, dict[EngineHash, int]]] = {}
         for i in range(listing.rows_count):
             row = listing.rows[i]
-            engine_hash = (
-                ffi.buffer(listing.bytes + row.hash, row.hash_bytes)[:] if row.hash_bytes else int(row.hash)
-            )
+            engine_hash = ffi.buffer(listing.bytes + row.hash, row.hash_bytes)[:] if row.hash_bytes else int(row.hash)
             medium = held.setdefault(self._medium_name(core, row.medium), {})
             medium.setdefault(row.group, {})[engine_hash] = row.copies
         return held

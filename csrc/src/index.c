@@ -117,7 +117,8 @@ static int model_find(kvs_index *index, const char *name, size_t bytes, uint32_t
   struct kvs__model *grown;
   char *copy;
   for (uint32_t i = 0; i < index->models_count; i++) {
-    if (index->models[i].name_bytes != bytes || memcmp(index->models[i].name, name, bytes) != 0) continue;
+    if (index->models[i].name_bytes != bytes) continue;
+    if (bytes > 0 && memcmp(index->models[i].name, name, bytes) != 0) continue;
     *number = i;
     return 1;
   }

@@ -1,15 +1,25 @@
 /* Runs every test, or those whose name contains the first argument; the second is a seed. */
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "check.h"
 
+#define TEST_SECONDS_MAX 60
 #define REPORTS_MAX 10 /* of one test: the first failures say it all */
 
 struct check_state check_state = {.seed = 20240607};
+
+static void timed_out(int signal) {
+  static const char text[] = "a test takes too long: it is the one after the last named\n";
+  (void)signal;
+  if (write(STDERR_FILENO, text, sizeof text - 1) < 0) _exit(4);
+  _exit(3);
+}
 
 static double seconds_now(void) {
   struct timespec now;
@@ -26,6 +36,7 @@ void check_run(const char *name, void (*test)(void)) {
   if (check_state.filter != NULL && strstr(name, check_state.filter) == NULL) return;
   check_state.random = check_state.seed;
   check_state.checks = check_state.failures = 0;
+  alarm(TEST_SECONDS_MAX);
   test();
   if (check_state.failures == 0)
     check_state.passed++;
@@ -39,6 +50,7 @@ void check_run(const char *name, void (*test)(void)) {
 int main(int count, char **arguments) {
   if (count > 1 && arguments[1][0] != '\0') check_state.filter = arguments[1];
   if (count > 2) check_state.seed = strtoull(arguments[2], NULL, 0);
+  signal(SIGALRM, timed_out);
   printf("seed %" PRIu64 "\n", check_state.seed);
   tests_of_table();
   tests_of_map();

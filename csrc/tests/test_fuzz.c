@@ -3,6 +3,7 @@
  * With KVSYNC_FUZZ_CORPUS naming a file of frames (4 bytes of length, big-endian, then the payload, over and over) those are
  * what gets broken, and KVSYNC_FUZZ_SECONDS says for how long. */
 #include <time.h>
+#include <unistd.h>
 
 #include "check.h"
 #include "kvsync.h"
@@ -133,6 +134,7 @@ static void broken_frames(void) {
   struct corpus *corpus = check_alloc(sizeof *corpus);
   const char *path = getenv("KVSYNC_FUZZ_CORPUS"), *seconds = getenv("KVSYNC_FUZZ_SECONDS");
   time_t end = time(NULL) + (seconds == NULL ? 0 : strtol(seconds, NULL, 10));
+  if (seconds != NULL) alarm((unsigned)strtoul(seconds, NULL, 10) + 60);
   corpus->count = 0;
   if (path == NULL)
     make_frames(corpus);

@@ -689,6 +689,12 @@ static void wrong_arguments_are_refused(void) {
   CHECK_EQUAL(kvs_index_engine_add(scene.index, long_text, sizeof long_text, &engine), KVS_ERR_ARGUMENT);
   CHECK_EQUAL(kvs_index_engine_add(scene.index, NULL, 1, &engine), KVS_ERR_ARGUMENT);
   CHECK_EQUAL(engine, 77);
+  /* A text of no bytes may be NULL. */
+  for (unsigned i = 0; i < 2; i++) CHECK_EQUAL(kvs_index_engine_add(scene.index, NULL, 0, &engine), KVS_OK);
+  query = (kvs_query){0};
+  CHECK_EQUAL(kvs_index_match(scene.index, &query, &matches), KVS_OK);
+  kvs_matches_free(matches);
+  matches = NULL;
   CHECK_EQUAL(kvs_index_match(scene.index, NULL, &matches), KVS_ERR_ARGUMENT);
   CHECK_EQUAL(kvs_index_match(scene.index, &good, NULL), KVS_ERR_ARGUMENT);
 #define REFUSED(change)                                                                   \

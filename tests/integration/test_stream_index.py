@@ -39,12 +39,14 @@ def follow(
     index: Index, subscriber: Subscriber, publisher: ScriptedPublisher, *, count: int, replay: bool = True
 ) -> None:
     """
-    Follow a publisher and let it publish `count` batches that all arrive.
+    Follow a publisher and let it publish `count` batches that all arrive; the replay of the beginning is over.
+
+    Were it not, its answer could hold what the test is about to lose.
     """
     subscriber.add(source(publisher, replay=replay))
     publisher.wait_for_subscriber()
     publisher.publish_all(batches(count))
-    wait_until(subscriber, lambda status: status.applied == count - 1)
+    wait_until(subscriber, lambda status: status.applied == count - 1 and status.state == "live")
     assert held(index) == holds(count)
     assert index.trust(ENGINE) is Trust.EXACT
 

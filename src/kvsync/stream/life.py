@@ -1,0 +1,176 @@
+"""
+One life of an engine, as far as its frames have come: applied in rising order, waiting above a hole, or passed over.
+
+Every method that leads to something writes its instructions to the end of `out`. Nothing here knows how missing
+numbers are asked for; a `held` life takes frames, but applies none, as it is not yet certain that they are its own.
+"""
+
+from __future__ import annotations
+
+from kvsync.stream.bookmark import Bookmark, Last
+from kvsync.stream.counters import OLD_LIFE, OVERFLOW, Counters
+from kvsync.stream.frames import NUMBER_MAX
+from kvsync.stream.instructions import Apply, Doubt, Drop, Instruction, Payload, Reset
+from kvsync.stream.options import SequenceOptions
+from kvsync.stream.question import Replay
+from kvsync.stream.waiting import Digests, Waiting
+
+NEVER_MAX = 1_024
+"""Over-size numbers remembered; a publisher that sends more of them has stopped being followable."""
+
+
+class Life:
+    """
+    What one engine's frames have come to since it was last born.
+    """
+
+    # The whole mutable state, beside the counters:
+    #   applied     the last number applied or passed over; None before the first
+    #   live_last   the highest number heard live
+    #   last        the last batch applied, for the byte check; None behind an over-size one: an answer would meet it
+    #   waiting     batches, all above `applied`: kept until the hole below is filled or given up
+    #   _digests    of batches whose number may be heard a second time
+    #   _never      numbers too large to receive: passed over when their turn comes, never asked for
+    #   _emptied    the index was told that this life is empty, and nothing was applied since
+
+    def __init__(self, options: SequenceOptions, counters: Counters, replay: Replay, bookmark: Bookmark | None) -> None:
+        self.applied: int | None = None if bookmark is None else bookmark.number
+        self.live_last: int | None = None
+        self.last: Last | None = bookmark
+        self.waiting = Waiting(options.waiting_frames_max, options.waiting_bytes_max)
+        self._counters = counters
+        self._replay = replay
+        self._digests = Digests(options.digests_max)
+        self._never: set[int] = set()
+        self._emptied = False
+
+    @property
+    def expected(self) -> int:
+        """The number that comes next."""
+        return 0 if self.applied is None else self.applied + 1
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the live stream has shown a number that is not applied yet."""
+        return self.live_last is not None and (self.applied is None or self.applied < self.live_last)
+
+    def would_leave_hole(self, number: int) -> bool:
+        """Whether numbers below a live one are met for the first time as missing."""
+        known = [top for top in (self.applied, self.live_last) if top is not None]
+        return bool(known) and number > max(known) + 1
+
+    def differs(self, number: int, payload: Payload) -> bool:
+        """Whether this number is known with other bytes."""
+        if number in self._digests:
+            return self._digests.differs(number, payload)
+        waiting = self.waiting.get(number)
+        return waiting is not None and waiting != payload
+
+    # ------------------------------------------------------------------ frames
+
+    def take(self, out: list[Instruction], number: int, payload: Payload, *, held: bool = False) -> None:
+        """Apply a frame, keep it, or drop it as known."""
+        if number < self.expected or number in self.waiting:
+            out.append(self._counters.drop_duplicate())
+        elif number == self.expected and not held:
+            self._apply(out, number, payload)
+            self.advance(out)
+        elif self._replay is Replay.NONE:
+            self._counters.unfilled += self.applied is not None
+            self._apply(out, number, payload)
+        else:
+            self.keep(out, number, payload)
+
+    def keep(self, out: list[Instruction], number: int, payload: Payload) -> None:
+        """Keep a frame above a hole, within the bounds."""
+        if number in self.waiting:
+            out.append(self._counters.drop_duplicate())
+            return
+        self.waiting.keep(number, payload)
+        while self.waiting.is_overfull:
+            if self._replay is Replay.GIVEN:
+                self.jump(out, self.waiting.lowest)
+            else:
+                self.throw_away(OVERFLOW)
+                out.append(Drop(OVERFLOW))
+
+    def advance(self, out: list[Instruction]) -> None:
+        """Apply what waits, as far as its numbers follow."""
+        while True:
+            expected = self.expected
+            if expected in self.waiting:
+                self._apply(out, expected, self.waiting.take(expected))
+            elif expected in self._never:
+                self._never.discard(expected)
+                self._counters.unfilled += 1
+                self.applied, self.last = expected, None
+            else:
+                return
+
+    def _apply(self, out: list[Instruction], number: int, payload: Payload) -> None:
+        if self._emptied and number != 0:
+            out.append(Reset("the new life was not empty"))
+        self._emptied = False
+        self._counters.applied += 1
+        self.applied = number
+        self.last = (number, payload)
+        if self._replay is Replay.GIVEN or self.live_last is None or number > self.live_last:
+            self._digests.note(number, payload)
+        out.append(Apply(number, payload))
+
+    # ------------------------------------------------------------------ holes
+
+    def pass_over(self, out: list[Instruction], number: int, *, held: bool = False) -> None:
+        """Take note that a number is too large to be had."""
+        if number >= self.expected and len(self._never) < NEVER_MAX:
+            self._never.add(number)
+            if not held:
+                self.advance(out)
+
+    def jump(self, out: list[Instruction], lowest: int) -> None:
+        """Pass over the hole below the lowest waiting frame: the numbers tell the index."""
+        self._counters.unfilled += self.applied is not None
+        self._apply(out, lowest, self.waiting.take(lowest))
+        self.advance(out)
+
+    def jump_to(self, out: list[Instruction], number: int, payload: Payload) -> None:
+        """Pass over every hole below a frame that starts an answer: what is not there is nowhere."""
+        self._jump_all(out, below=number)
+        if self.expected < number:
+            self._counters.unfilled += self.applied is not None
+            self.applied = number - 1
+        self.take(out, number, payload)
+        self.advance(out)
+
+    def abandon_holes(self, out: list[Instruction]) -> None:
+        """Apply what waits over its holes, and look for nothing that was heard of."""
+        self._jump_all(out)
+        if self.is_behind:
+            # Thrown away, and not to be had again: no later number need ever show it.
+            self._counters.unfilled += 1
+            self.applied = self.live_last
+            out.append(Doubt(OVERFLOW))
+
+    def _jump_all(self, out: list[Instruction], below: int = NUMBER_MAX + 1) -> None:
+        for number in self.waiting.numbers():
+            if number < below and number in self.waiting:  # a follower of a lower one is gone already
+                self.jump(out, number)
+
+    # ------------------------------------------------------------------ the end
+
+    def throw_away(self, reason: str) -> None:
+        """Drop all that waits."""
+        if self.waiting:
+            self._counters.dropped[reason] += len(self.waiting)
+        self.waiting.clear()
+
+    def restart(self, out: list[Instruction], reason: str, *, empty: bool) -> None:
+        """Begin a new life, of which `empty` says that it has published nothing."""
+        self._counters.restarts += 1
+        self.throw_away(OLD_LIFE)
+        self._digests.clear()
+        self._never.clear()
+        self.applied = self.live_last = None
+        self.last = None
+        self._emptied = empty
+        out.append(Reset(reason, empty))

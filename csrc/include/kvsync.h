@@ -37,7 +37,6 @@ extern "C" {
 #define KVS_MEDIA_MAX 8
 #define KVS_KINDS_MAX 32
 #define KVS_ORPHANS_MAX 16384
-#define KVS_GHOSTS_MAX 4096
 #define KVS_ENGINES_MAX 16777215
 
 #define KVS_STATUS_MAP(X)                               \
@@ -189,7 +188,6 @@ typedef struct kvs_engine_status {
   uint64_t lives;   /* 1 + restarts */
   uint64_t entries; /* (kind, hash) pairs held */
   uint64_t orphans;
-  uint64_t ghosts;
   uint32_t block_size; /* usual size, 0 = not learned */
   uint32_t media_count;
   uint8_t dialect; /* kvs_dialect */

@@ -1,7 +1,11 @@
 /* One frame: numbers, then events in order, each decoded outside the readers' lock and applied inside it.
  *
  * The rules, with their reasons, are in docs/design/index.md. */
+#include <string.h>
+
 #include "index.h"
+
+#define PREFETCH 32u
 
 enum shape { WITH_TOKENS, PLACEHOLDER, MASKED };
 
@@ -66,7 +70,7 @@ static int all_held(kvs_index *index, struct kvs__engine *engine, const struct k
     struct kvs__key key;
     kvs__breathe(index, 1);
     if (!kvs__key_find(index, engine, &index->scratch.hashes[i], &key)) return 0;
-    if (!kvs__entry_held(kvs__entry_find(index, engine, key, kind))) return 0;
+    if (kvs__entry_find(engine, key, kind).bucket == NULL) return 0;
   }
   return 1;
 }
@@ -80,41 +84,18 @@ static int gpu_groups(const struct kvs__engine *engine) {
 /* Is this the cached prefix told once more, with no new copy? An inference: nothing on the wire says so. */
 static int reannouncement(kvs_index *index, struct kvs__engine *engine, const struct kvs__event *event,
                           uint32_t kind, int gpu) {
-  const struct kvs__medium *medium = &engine->media[engine->kinds[kind].medium];
+  const struct kvs__medium *medium = &engine->media[engine->kinds[kind]->medium];
   if (!gpu || event->has_parent || event->hashes_count < 2 || gpu_groups(engine) != 1) return 0;
   return medium->trust != KVS_TRUST_EXACT || all_held(index, engine, event, kind);
 }
 
-/* Where the first block hangs. */
-static void find_parent(kvs_index *index, struct kvs__engine *engine, const struct kvs__event *event,
-                        uint32_t kind, int gpu, struct kvs__tie *tie, int *medium_doubted) {
-  const struct kvs__entry *entry;
-  struct kvs__medium *medium = &engine->media[engine->kinds[kind].medium];
-  int named;
-  *medium_doubted = 0;
-  if (!event->has_parent) {
-    tie->known = 1;
-    tie->block = root_of(index, engine, event);
-    tie->depth = 0;
-    return;
-  }
-  named = kvs__key_find(index, engine, &event->parent, &tie->parent);
-  entry = named ? kvs__tied_anywhere(index, engine, tie->parent, kind) : NULL;
-  if (entry != NULL) {
-    tie->known = 1;
-    tie->block = entry->block;
-    tie->depth = entry->depth < KVS__DEPTH_MAX ? entry->depth + 1 : entry->depth;
-    return;
-  }
-  tie->orphan = 1;
-  if (named && kvs__held_anywhere(index, engine, tie->parent)) return;
-  engine->counters[KVS_COUNTER_PARENT_MISSING]++;
-  if (gpu && medium->trust == KVS_TRUST_EXACT) {
-    engine->complete = 0;
-    kvs__record_doubt(index, engine, engine->kinds[kind].medium, KVS_REASON_PARENT_MISSING);
-    *medium_doubted = 1;
-  }
-}
+/* What the next block of an event hangs on. */
+struct hook {
+  int known;
+  uint32_t slot; /* KVS__SLOT_NONE = a prompt begins */
+  uint64_t hash; /* the predecessor's block hash, or the root's */
+  struct kvs__key key; /* what the engine calls the predecessor, where it is not known */
+};
 
 struct storing {
   struct kvs__engine *engine;
@@ -123,7 +104,34 @@ struct storing {
   enum shape shape;
   int again;
   struct kvs__cursor extras;
+  struct hook hook;
 };
+
+/* Where the first block hangs. */
+static void find_parent(kvs_index *index, struct storing *storing, int gpu) {
+  struct kvs__engine *engine = storing->engine;
+  struct hook *hook = &storing->hook;
+  int named, medium = engine->kinds[storing->kind]->medium;
+  hook->known = 1;
+  hook->slot = KVS__SLOT_NONE;
+  if (!storing->event->has_parent) {
+    hook->hash = root_of(index, engine, storing->event);
+    return;
+  }
+  named = kvs__key_find(index, engine, &storing->event->parent, &hook->key);
+  if (named) hook->slot = kvs__tied_anywhere(index, engine, hook->key, storing->kind);
+  if (hook->slot != KVS__SLOT_NONE) {
+    hook->hash = kvs__slot_hash(&index->runs, hook->slot);
+    return;
+  }
+  hook->known = 0;
+  if (named && kvs__held_anywhere(engine, hook->key)) return;
+  engine->counters[KVS_COUNTER_PARENT_MISSING]++;
+  if (gpu && engine->media[medium].trust == KVS_TRUST_EXACT) {
+    engine->complete = 0;
+    kvs__record_doubt(engine, medium, KVS_REASON_PARENT_MISSING);
+  }
+}
 
 static uint64_t local_of(kvs_index *index, struct storing *storing, size_t at) {
   const struct kvs__event *event = storing->event;
@@ -143,54 +151,62 @@ static int predecessor_held(kvs_index *index, const struct storing *storing, siz
   const struct kvs__sent_hash *sent = at == 0 ? &storing->event->parent : &index->scratch.hashes[at - 1];
   struct kvs__key key;
   if (at == 0 && !storing->event->has_parent) return 1;
-  return kvs__key_find(index, storing->engine, sent, &key) && kvs__held_anywhere(index, storing->engine, key);
+  return kvs__key_find(index, storing->engine, sent, &key) && kvs__held_anywhere(storing->engine, key);
 }
 
-/* Enter the i-th hash; when the ceiling stops it, make room once. */
-static enum kvs__entered enter(kvs_index *index, const struct storing *storing, size_t at,
+/* Enter the i-th hash; when the ceiling stops it, make room once. The next one hangs on it. */
+static enum kvs__entered enter(kvs_index *index, struct storing *storing, size_t at,
                                const struct kvs__tie *tie) {
   const struct kvs__sent_hash *sent = &index->scratch.hashes[at];
   enum kvs__entered entered = KVS__ENTERED_FAILED;
   for (int pass = 0; pass < 2 && entered == KVS__ENTERED_FAILED; pass++) {
     struct kvs__key key;
+    uint32_t value;
     if (pass == 1 &&
         !(kvs__evict(index) && (storing->shape != WITH_TOKENS || predecessor_held(index, storing, at))))
       break;
     if (!kvs__key_make(index, storing->engine, sent, &key)) continue;
-    entered = kvs__enter(index, storing->engine, key, storing->kind, tie, storing->again);
+    entered = kvs__enter(index, storing->engine, key, storing->kind, tie, storing->again, &value);
+    if (entered != KVS__ENTERED_FAILED) {
+      storing->hook.known = kvs__is_tied(value);
+      storing->hook.slot = value;
+      storing->hook.key = key;
+      if (storing->hook.known)
+        storing->hook.hash = tie->known ? tie->block : kvs__slot_hash(&index->runs, value);
+    }
     kvs__key_release(index, storing->engine, key);
   }
   return entered;
 }
 
-/* The block just entered is what the next one hangs on. */
-static void step(kvs_index *index, const struct storing *storing, size_t at, struct kvs__tie *tie) {
-  const struct kvs__entry *entry;
-  (void)kvs__key_find(index, storing->engine, &index->scratch.hashes[at], &tie->parent);
-  entry = kvs__entry_find(index, storing->engine, tie->parent, storing->kind);
-  tie->known = (entry->flags & KVS__ENTRY_TIED) != 0;
-  tie->orphan = !tie->known;
-  tie->block = entry->block;
-  tie->depth = entry->depth < KVS__DEPTH_MAX ? entry->depth + 1u : entry->depth;
+/* Bring the lines that an event will touch into the cache. */
+static void prefetch(const kvs_index *index, const struct kvs__engine *engine, const struct kvs__event *event,
+                     uint32_t kind, size_t from) {
+  const struct kvs__keys *held = &engine->kinds[kind]->held[KVS__INTEGERS];
+  for (size_t i = from; i < event->hashes_count && i < from + PREFETCH; i++)
+    if (index->scratch.hashes[i].bytes == NULL) kvs__keys_prefetch(held, index->scratch.hashes[i].value);
 }
 
-/* Enter the blocks in order; `tie` begins as what the first hangs on. 0 = out of memory. */
-static int store_blocks(kvs_index *index, struct storing *storing, struct kvs__tie *tie, kvs_applied *applied) {
+/* Enter the blocks in order. 0 = out of memory. */
+static int store_blocks(kvs_index *index, struct storing *storing, kvs_applied *applied) {
   for (size_t i = 0; i < storing->event->hashes_count; i++) {
-    struct kvs__tie mine = {0};
+    struct kvs__tie tie = {0};
     enum kvs__entered entered;
+    if (i % PREFETCH == 0) prefetch(index, storing->engine, storing->event, storing->kind, i);
     if (storing->shape == WITH_TOKENS) {
-      mine = *tie;
-      mine.local = local_of(index, storing, i);
-      if (mine.known) mine.block = kvs__mix(&index->hasher, tie->block, mine.local);
+      tie.known = storing->hook.known;
+      tie.orphan = !tie.known;
+      tie.parent = storing->hook.slot;
+      tie.local = local_of(index, storing, i);
+      tie.block = tie.known ? kvs__mix(&index->hasher, storing->hook.hash, tie.local) : 0;
+      tie.waits_for = storing->hook.key;
     }
-    entered = enter(index, storing, i, &mine);
+    entered = enter(index, storing, i, &tie);
     if (entered == KVS__ENTERED_FAILED) return 0;
     if (entered == KVS__ENTERED_AGAIN)
       applied->reannounced++;
     else
       applied->stored++;
-    if (storing->shape == WITH_TOKENS) step(index, storing, i, tie);
     kvs__breathe(index, 1);
   }
   return 1;
@@ -200,54 +216,54 @@ static int store_blocks(kvs_index *index, struct storing *storing, struct kvs__t
 static int place_of(kvs_index *index, struct kvs__engine *engine, const struct kvs__event *event, int *medium) {
   *medium = kvs__record_medium(index, engine, event->medium.at, event->medium.bytes, 0);
   if (engine->kinds_count == KVS_KINDS_MAX)
-    return *medium < 0 ? -1 : kvs__record_kind(engine, *medium, event->group, 0);
+    return *medium < 0 ? -1 : kvs__record_kind(index, engine, *medium, event->group, 0);
   if (*medium < 0) *medium = kvs__record_medium(index, engine, event->medium.at, event->medium.bytes, 1);
-  return *medium < 0 ? -1 : kvs__record_kind(engine, *medium, event->group, 1);
+  return *medium < 0 ? -1 : kvs__record_kind(index, engine, *medium, event->group, 1);
 }
 
 static enum kvs__fault apply_stored(kvs_index *index, struct kvs__engine *engine,
                                     const struct kvs__event *event, kvs_applied *applied) {
-  struct storing storing = {engine, event, 0, shape_of(event), 0, event->extras};
-  struct kvs__tie tie = {0};
-  struct kvs__key parent_key = {0, 0};
-  int medium, kind, gpu, doubted, whole;
+  struct storing storing = {
+      .engine = engine, .event = event, .shape = shape_of(event), .extras = event->extras};
+  struct kvs__key parent_key = {0, KVS__INTEGERS};
+  int medium, kind, gpu, whole;
   if (event->hashes_count == 0) return KVS__FINE;
   kind = place_of(index, engine, event, &medium);
   if (kind < 0) return KVS__FAULT_LIMIT;
   gpu = engine->media[medium].name == KVS__MEDIUM_GPU;
   storing.kind = (uint32_t)kind;
-  if (gpu) engine->groups[engine->kinds[kind].group].on_gpu = 1;
+  if (gpu) engine->groups[engine->kinds[kind]->group].on_gpu = 1;
   if (storing.shape == WITH_TOKENS) {
-    if (!learn(index, engine, &engine->groups[engine->kinds[kind].group], event)) {
+    if (!learn(index, engine, &engine->groups[engine->kinds[kind]->group], event)) {
       kvs__record_lower(engine, medium, KVS_REASON_MEMORY);
       return KVS__FAULT_MEMORY;
     }
-    find_parent(index, engine, event, storing.kind, gpu, &tie, &doubted);
-    if (tie.orphan) {
+    find_parent(index, &storing, gpu);
+    if (!storing.hook.known) {
       /* The name must outlive the blocks that wait for it. */
-      if (!kvs__key_make(index, engine, &event->parent, &tie.parent)) {
+      if (!kvs__key_make(index, engine, &event->parent, &storing.hook.key)) {
         kvs__record_lower(engine, medium, KVS_REASON_MEMORY);
         return KVS__FAULT_MEMORY;
       }
-      parent_key = tie.parent;
+      parent_key = storing.hook.key;
     }
     storing.again = reannouncement(index, engine, event, storing.kind, gpu);
   } else {
     engine->counters[storing.shape == PLACEHOLDER ? KVS_COUNTER_PLACEHOLDERS : KVS_COUNTER_MASKED] +=
         event->hashes_count;
   }
-  whole = store_blocks(index, &storing, &tie, applied);
+  whole = store_blocks(index, &storing, applied);
   kvs__key_release(index, engine, parent_key);
   if (whole) return KVS__FINE;
   kvs__record_lower(engine, medium, KVS_REASON_MEMORY);
   return KVS__FAULT_MEMORY;
 }
 
-static void not_held(kvs_index *index, struct kvs__engine *engine, int medium) {
+static void not_held(struct kvs__engine *engine, int medium) {
   engine->counters[KVS_COUNTER_REMOVED_UNKNOWN]++;
   if (engine->media[medium].trust != KVS_TRUST_EXACT) return;
   engine->complete = 0;
-  kvs__record_doubt(index, engine, medium, KVS_REASON_REMOVED_UNKNOWN);
+  kvs__record_doubt(engine, medium, KVS_REASON_REMOVED_UNKNOWN);
 }
 
 static enum kvs__fault apply_removed(kvs_index *index, struct kvs__engine *engine,
@@ -264,9 +280,9 @@ static enum kvs__fault apply_removed(kvs_index *index, struct kvs__engine *engin
     if (kvs__key_find(index, engine, &index->scratch.hashes[i], &key))
       left = kvs__leave(index, engine, key, (uint32_t)kind);
     if (left == KVS__LEFT) applied->removed++;
-    if (left == KVS__LEFT_UNKNOWN) not_held(index, engine, medium);
+    if (left == KVS__LEFT_UNKNOWN) not_held(engine, medium);
     if (left == KVS__LEFT_FAILED) {
-      kvs__record_doubt(index, engine, medium, KVS_REASON_MEMORY);
+      kvs__record_doubt(engine, medium, KVS_REASON_MEMORY);
       fault = KVS__FAULT_MEMORY;
     }
     kvs__breathe(index, 1);
@@ -277,19 +293,19 @@ static enum kvs__fault apply_removed(kvs_index *index, struct kvs__engine *engin
 
 static void apply_cleared(kvs_index *index, struct kvs__engine *engine, kvs_applied *applied) {
   int gpu = kvs__record_medium(index, engine, "GPU", 3, 1);
+  kvs__gone_flush(index, engine);
   applied->cleared += kvs__record_drop(index, engine, gpu);
   if (engine->media[gpu].entries > 0) {
-    kvs__record_doubt(index, engine, gpu, KVS_REASON_MEMORY);
+    kvs__record_doubt(engine, gpu, KVS_REASON_MEMORY);
   } else {
     engine->media[gpu].trust = KVS_TRUST_EXACT;
     engine->media[gpu].reason = KVS_REASON_NONE;
   }
   for (int i = 0; i < engine->media_count; i++)
-    if (i != gpu) kvs__record_doubt(index, engine, i, KVS_REASON_CLEARED_ABOVE);
+    if (i != gpu) kvs__record_doubt(engine, i, KVS_REASON_CLEARED_ABOVE);
 }
 
-static void count_fault(kvs_index *index, struct kvs__engine *engine, enum kvs__fault fault,
-                        kvs_applied *applied) {
+static void count_fault(struct kvs__engine *engine, enum kvs__fault fault, kvs_applied *applied) {
   static const enum kvs_counter counters[] = {
       [KVS__FAULT_TYPE] = KVS_COUNTER_SKIPPED_TYPE,           [KVS__FAULT_RANGE] = KVS_COUNTER_SKIPPED_RANGE,
       [KVS__FAULT_HASH] = KVS_COUNTER_SKIPPED_HASH,           [KVS__FAULT_DEPTH] = KVS_COUNTER_SKIPPED_DEPTH,
@@ -299,7 +315,7 @@ static void count_fault(kvs_index *index, struct kvs__engine *engine, enum kvs__
   engine->counters[counters[fault]]++;
   applied->skipped++;
   /* What memory cost has been written down where it happened. */
-  if (fault != KVS__FAULT_MEMORY) kvs__record_doubt_all(index, engine, KVS_REASON_UNDECODABLE);
+  if (fault != KVS__FAULT_MEMORY) kvs__record_doubt_all(engine, KVS_REASON_UNDECODABLE);
 }
 
 static enum kvs__fault apply_event(kvs_index *index, struct kvs__engine *engine, const struct kvs__event *event,
@@ -322,22 +338,22 @@ static void apply_payload(kvs_index *index, struct kvs__engine *engine, const ui
   int lost = fault != KVS__FINE;
   if (lost) {
     kvs__state_begin(index);
-    count_fault(index, engine, fault, applied);
+    count_fault(engine, fault, applied);
     kvs__state_end(index);
   }
   while (!lost && batch.events_left > 0) {
     struct kvs__event event;
     fault = kvs__batch_next(&batch, &index->scratch, &event, &lost);
     kvs__state_begin(index);
-    if (fault == KVS__FAULT_MEMORY) kvs__record_doubt_all(index, engine, KVS_REASON_MEMORY);
+    if (fault == KVS__FAULT_MEMORY) kvs__record_doubt_all(engine, KVS_REASON_MEMORY);
     if (fault == KVS__FINE) fault = apply_event(index, engine, &event, applied);
-    if (fault != KVS__FINE) count_fault(index, engine, fault, applied);
+    if (fault != KVS__FINE) count_fault(engine, fault, applied);
     kvs__state_end(index);
   }
   if (lost) return;
   fault = kvs__batch_close(&batch, &trailing);
   kvs__state_begin(index);
-  if (fault != KVS__FINE) count_fault(index, engine, fault, applied);
+  if (fault != KVS__FINE) count_fault(engine, fault, applied);
   if (trailing > 0) engine->counters[KVS_COUNTER_TRAILING]++;
   kvs__state_end(index);
 }
@@ -361,7 +377,7 @@ static int take_number(kvs_index *index, struct kvs__engine *engine, int64_t seq
     }
   } else if (engine->beginning == KVS__BEGUN && engine->sequence >= 0 && sequence - 1 > engine->sequence) {
     engine->counters[KVS_COUNTER_GAPS]++;
-    kvs__record_doubt_all(index, engine, KVS_REASON_GAP);
+    kvs__record_doubt_all(engine, KVS_REASON_GAP);
   }
   engine->beginning = KVS__BEGUN;
   if (sequence >= 0) engine->sequence = sequence;
@@ -388,6 +404,11 @@ kvs_status kvs_index_apply(kvs_index *index, uint32_t number, const uint8_t *pay
     fresh = take_number(index, engine, sequence);
     kvs__state_end(index);
     if (fresh) apply_payload(index, engine, payload, payload_bytes, applied);
+    if (engine->gone_count > 0) {
+      kvs__state_begin(index);
+      kvs__gone_flush(index, engine);
+      kvs__state_end(index);
+    }
     kvs__scratch_trim(&index->scratch);
     count_applied(engine, applied);
     status = KVS_OK;

@@ -1,4 +1,7 @@
 /* What one engine holds: its engine hashes, their copies, and the blocks they are. */
+#include <assert.h>
+#include <string.h>
+
 #include "index.h"
 
 /* ---- names: byte hashes as numbers ---- */
@@ -51,9 +54,9 @@ static void name_unslot(struct kvs__engine *engine, uint32_t number) {
 int kvs__key_find(kvs_index *index, struct kvs__engine *engine, const struct kvs__sent_hash *hash,
                   struct kvs__key *key) {
   key->value = hash->value;
-  key->flags = 0;
+  key->form = KVS__INTEGERS;
   if (hash->bytes == NULL) return 1;
-  key->flags = KVS__ENTRY_BYTES;
+  key->form = KVS__NAMES;
   key->value = name_find(engine, kvs__hash_bytes(&index->hasher, hash->bytes, hash->length), hash);
   return key->value != 0;
 }
@@ -64,11 +67,11 @@ int kvs__key_make(kvs_index *index, struct kvs__engine *engine, const struct kvs
   uint32_t number, head;
   struct kvs__name *name;
   key->value = sent->value;
-  key->flags = 0;
+  key->form = KVS__INTEGERS;
   if (sent->bytes == NULL) return 1;
   hash = kvs__hash_bytes(&index->hasher, sent->bytes, sent->length);
   number = name_find(engine, hash, sent);
-  key->flags = KVS__ENTRY_BYTES;
+  key->form = KVS__NAMES;
   key->value = number;
   if (number != 0) {
     engine->names[number]->references++;
@@ -98,13 +101,13 @@ int kvs__key_make(kvs_index *index, struct kvs__engine *engine, const struct kvs
 }
 
 void kvs__key_hold(struct kvs__engine *engine, struct kvs__key key) {
-  if (key.flags & KVS__ENTRY_BYTES) engine->names[key.value]->references++;
+  if (key.form == KVS__NAMES) engine->names[key.value]->references++;
 }
 
 void kvs__key_release(kvs_index *index, struct kvs__engine *engine, struct kvs__key key) {
   struct kvs__name *name;
   uint32_t number = (uint32_t)key.value, head;
-  if (!(key.flags & KVS__ENTRY_BYTES)) return;
+  if (key.form != KVS__NAMES) return;
   name = engine->names[number];
   if (--name->references > 0) return;
   head = kvs__map_get(&engine->names_by_hash, name->hash);
@@ -122,42 +125,51 @@ void kvs__key_release(kvs_index *index, struct kvs__engine *engine, struct kvs__
 
 /* ---- finding ---- */
 
-struct kvs__entry *kvs__entry_find(const kvs_index *index, const struct kvs__engine *engine,
-                                   struct kvs__key key, uint32_t kind) {
-  uint64_t place = kvs__entry_place(&index->hasher, key.value, kind, key.flags);
-  struct kvs__entry *entry = kvs__entries_first(&engine->entries, place);
-  while (entry != NULL && !(entry->key == key.value && entry->kind == kind &&
-                            (entry->flags & KVS__ENTRY_BYTES) == (key.flags & KVS__ENTRY_BYTES)))
-    entry = kvs__entries_next(&engine->entries, place, entry);
-  return entry;
-}
-
-int kvs__entry_doubtful(const struct kvs__engine *engine, const struct kvs__entry *entry) {
-  return entry->epoch != engine->media[engine->kinds[entry->kind].medium].epoch;
-}
-
-const struct kvs__entry *kvs__tied_anywhere(const kvs_index *index, const struct kvs__engine *engine,
-                                            struct kvs__key key, uint32_t kind) {
-  const struct kvs__entry *entry = kvs__entry_find(index, engine, key, kind);
-  if (entry != NULL && entry->flags & KVS__ENTRY_TIED) return entry;
-  for (uint32_t other = 0; other < engine->kinds_count; other++) {
-    if (other == kind) continue;
-    entry = kvs__entry_find(index, engine, key, other);
-    if (entry != NULL && entry->flags & KVS__ENTRY_TIED) return entry;
-  }
-  return NULL;
-}
-
-int kvs__held_anywhere(const kvs_index *index, const struct kvs__engine *engine, struct kvs__key key) {
+int kvs__held_anywhere(const struct kvs__engine *engine, struct kvs__key key) {
   for (uint32_t kind = 0; kind < engine->kinds_count; kind++)
-    if (kvs__entry_held(kvs__entry_find(index, engine, key, kind))) return 1;
+    if (kvs__entry_find(engine, key, kind).bucket != NULL) return 1;
   return 0;
+}
+
+static uint64_t gone_key(struct kvs__key key, uint32_t kind) {
+  return key.value ^ ((uint64_t)kind << 1 | key.form) * UINT64_C(0x9e3779b97f4a7c15);
+}
+
+/* Most frames ask for nothing that they removed, so the map is made when one does. */
+static uint32_t gone_slot(kvs_index *index, struct kvs__engine *engine, struct kvs__key key, uint32_t kind) {
+  uint32_t found;
+  for (; engine->gone_mapped < engine->gone_count; engine->gone_mapped++) {
+    const struct kvs__gone *gone = &engine->gone[engine->gone_mapped];
+    struct kvs__key its = {gone->key, gone->form};
+    if (gone->hidden) continue;
+    if (!kvs__map_set(&engine->gone_by_key, &index->memory, gone_key(its, gone->kind), engine->gone_mapped + 1))
+      break;
+  }
+  found = kvs__map_get(&engine->gone_by_key, gone_key(key, kind));
+  if (found == 0) return KVS__SLOT_NONE;
+  if (engine->gone[found - 1].key != key.value || engine->gone[found - 1].form != key.form ||
+      engine->gone[found - 1].kind != kind)
+    return KVS__SLOT_NONE;
+  return engine->gone[found - 1].slot;
+}
+
+static uint32_t tied_in(kvs_index *index, struct kvs__engine *engine, struct kvs__key key, uint32_t kind) {
+  struct kvs__seat seat = kvs__entry_find(engine, key, kind);
+  if (seat.bucket != NULL && kvs__is_tied(seat.bucket->values[seat.at])) return seat.bucket->values[seat.at];
+  return engine->gone_count == 0 ? KVS__SLOT_NONE : gone_slot(index, engine, key, kind);
+}
+
+uint32_t kvs__tied_anywhere(kvs_index *index, struct kvs__engine *engine, struct kvs__key key, uint32_t kind) {
+  uint32_t slot = tied_in(index, engine, key, kind);
+  for (uint32_t other = 0; slot == KVS__SLOT_NONE && other < engine->kinds_count; other++)
+    if (other != kind) slot = tied_in(index, engine, key, other);
+  return slot;
 }
 
 /* ---- counting ---- */
 
 static struct kvs__medium *medium_of(struct kvs__engine *engine, uint32_t kind) {
-  return &engine->media[engine->kinds[kind].medium];
+  return &engine->media[engine->kinds[kind]->medium];
 }
 
 /* One doubtful entry less; without any left nothing untrue is left. */
@@ -166,207 +178,261 @@ static void settle(struct kvs__medium *medium) {
   if (--medium->doubtful == 0 && medium->trust == KVS_TRUST_STALE) medium->trust = KVS_TRUST_PARTIAL;
 }
 
-static void count_held(kvs_index *index, struct kvs__engine *engine, uint32_t kind) {
+static void count_held(kvs_index *index, struct kvs__engine *engine, uint32_t kind, uint32_t value) {
   medium_of(engine, kind)->entries++;
   engine->held++;
   index->entries_held++;
+  engine->untied += !kvs__is_tied(value);
 }
 
-static void count_gone(kvs_index *index, struct kvs__engine *engine, const struct kvs__entry *entry) {
-  struct kvs__medium *medium = medium_of(engine, entry->kind);
+static void count_gone(kvs_index *index, struct kvs__engine *engine, uint32_t kind, uint32_t value,
+                       int doubtful) {
+  struct kvs__medium *medium = medium_of(engine, kind);
   medium->entries--;
   engine->held--;
   index->entries_held--;
-  if (!(entry->flags & KVS__ENTRY_TIED)) engine->untied--;
-  if (entry->epoch != medium->epoch) settle(medium);
+  engine->untied -= !kvs__is_tied(value);
+  if (doubtful) settle(medium);
 }
 
-/* ---- ghosts ---- */
+/* ---- what the frame removed ---- */
 
-static void delete_entry(kvs_index *index, struct kvs__engine *engine, struct kvs__entry *entry) {
-  struct kvs__key key = {entry->key, entry->flags & KVS__ENTRY_BYTES};
-  kvs__entries_remove(&engine->entries, &index->memory, entry);
-  kvs__key_release(index, engine, key);
-}
-
-static void forget_ghost(kvs_index *index, struct kvs__engine *engine, uint32_t at) {
-  struct kvs__ghost *ghost = &engine->ghosts[at];
-  struct kvs__key key = {ghost->key, ghost->flags};
-  struct kvs__entry *entry;
-  if (!ghost->used) return;
-  ghost->used = 0;
-  entry = kvs__entry_find(index, engine, key, ghost->kind);
-  assert(entry != NULL);
-  assert(entry->flags & KVS__ENTRY_GHOST);
-  engine->ghosts_live--;
-  delete_entry(index, engine, entry);
-}
-
-/* Where the next removal is remembered; the oldest makes room. 0 = nowhere. */
-static int ghost_place(kvs_index *index, struct kvs__engine *engine, uint32_t *at) {
-  if (engine->ghosts_at == engine->ghosts_capacity && engine->ghosts_capacity < KVS_GHOSTS_MAX) {
-    uint32_t capacity = engine->ghosts_capacity == 0 ? 16 : engine->ghosts_capacity * 2;
-    struct kvs__ghost *grown = kvs__resize(&index->memory, engine->ghosts,
-                                           engine->ghosts_capacity * sizeof *grown, capacity * sizeof *grown);
-    if (grown != NULL) {
-      memset(grown + engine->ghosts_capacity, 0, (capacity - engine->ghosts_capacity) * sizeof *grown);
-      engine->ghosts = grown;
-      engine->ghosts_capacity = capacity;
-    }
+static int gone_add(kvs_index *index, struct kvs__engine *engine, struct kvs__key key, uint32_t kind,
+                    uint32_t slot, int hidden) {
+  struct kvs__gone *gone;
+  if (engine->gone_count == engine->gone_capacity) {
+    uint32_t capacity = engine->gone_capacity == 0 ? 64 : engine->gone_capacity * 2;
+    struct kvs__gone *grown = kvs__resize(&index->memory, engine->gone, engine->gone_capacity * sizeof *grown,
+                                          capacity * sizeof *grown);
+    if (grown == NULL) return 0;
+    engine->gone = grown;
+    engine->gone_capacity = capacity;
   }
-  if (engine->ghosts_capacity == 0) return 0;
-  if (engine->ghosts_at == engine->ghosts_capacity) engine->ghosts_at = 0;
-  *at = engine->ghosts_at++;
+  gone = &engine->gone[engine->gone_count++];
+  gone->key = key.value;
+  gone->form = key.form;
+  gone->kind = (uint8_t)kind;
+  gone->slot = slot;
+  gone->hidden = (uint8_t)hidden;
+  kvs__key_hold(engine, key);
+  return 1;
+}
+
+void kvs__gone_flush(kvs_index *index, struct kvs__engine *engine) {
+  uint32_t kept = 0;
+  index->memory.urgent++;
+  for (uint32_t i = 0; i < engine->gone_count; i++) {
+    struct kvs__gone gone = engine->gone[i];
+    struct kvs__key key = {gone.key, gone.form};
+    if (!kvs__unhold(index, engine, gone.kind, gone.slot)) {
+      /* Tried again with the next frame; until then the record says that it holds too much. */
+      engine->gone[kept++] = gone;
+      kvs__record_doubt(engine, engine->kinds[gone.kind]->medium, KVS_REASON_MEMORY);
+      continue;
+    }
+    kvs__key_release(index, engine, key);
+    kvs__breathe(index, 1);
+  }
+  index->memory.urgent--;
+  engine->gone_count = kept;
+  engine->gone_mapped = 0;
+  kvs__map_end(&engine->gone_by_key, &index->memory);
+  if (kept == 0 && engine->gone_capacity > 0) {
+    kvs__free(&index->memory, engine->gone, engine->gone_capacity * sizeof *engine->gone);
+    engine->gone = NULL;
+    engine->gone_capacity = 0;
+  }
+}
+
+/* ---- copies ---- */
+
+static uint32_t copies_of(const struct kvs__kind *kind, struct kvs__key key, struct kvs__seat seat) {
+  return seat.bucket->marked >> seat.at & 1 ? kvs__map_get(&kind->copies[key.form], key.value) : 1;
+}
+
+/* 0 = out of memory, nothing changed. */
+static int copies_set(kvs_index *index, struct kvs__kind *kind, struct kvs__key key, struct kvs__seat seat,
+                      uint32_t copies) {
+  if (copies > 1) {
+    if (!kvs__map_set(&kind->copies[key.form], &index->memory, key.value, copies)) return 0;
+    seat.bucket->marked |= 1u << seat.at;
+  } else if (seat.bucket->marked >> seat.at & 1) {
+    kvs__map_remove(&kind->copies[key.form], &index->memory, key.value);
+    seat.bucket->marked &= ~(1u << seat.at) & 31;
+  }
   return 1;
 }
 
 /* ---- entering ---- */
 
-static enum kvs__entered enter_fresh(kvs_index *index, struct kvs__engine *engine, struct kvs__key key,
-                                     uint32_t kind, struct kvs__entry *ghost) {
-  struct kvs__entry *entry = ghost;
-  if (ghost != NULL) {
-    engine->ghosts[ghost->copies].used = 0;
-    engine->ghosts_live--;
-    ghost->flags &= (uint8_t)~(KVS__ENTRY_GHOST | KVS__ENTRY_TIED);
-  } else {
-    entry = kvs__entries_insert(&engine->entries, &index->memory,
-                                kvs__entry_place(&index->hasher, key.value, kind, key.flags));
-    if (entry == NULL) return KVS__ENTERED_FAILED;
-    entry->key = key.value;
-    entry->kind = kind & 31;
-    entry->flags = KVS__ENTRY_USED | key.flags;
-    kvs__key_hold(engine, key);
+/* What a hash is, held for this kind by now: a slot; KVS__UNTIED; or KVS__SLOT_END for out of memory. */
+static uint32_t hold_what(kvs_index *index, struct kvs__engine *engine, struct kvs__key key, uint32_t kind,
+                          const struct kvs__tie *tie) {
+  uint32_t slot;
+  if (tie->known) {
+    slot = kvs__hold_child(index, engine, kind, tie->parent, tie->block);
+    return slot == KVS__SLOT_NONE ? KVS__SLOT_END : slot;
   }
-  entry->copies = 1;
-  entry->epoch = medium_of(engine, kind)->epoch & KVS__EPOCH_MAX;
-  engine->untied++;
-  count_held(index, engine, kind);
+  slot = kvs__tied_anywhere(index, engine, key, kind);
+  if (slot == KVS__SLOT_NONE) return KVS__UNTIED;
+  return kvs__hold(index, engine, kind, slot) ? slot : KVS__SLOT_END;
+}
+
+static enum kvs__entered enter_fresh(kvs_index *index, struct kvs__engine *engine, struct kvs__key key,
+                                     uint32_t kind, const struct kvs__tie *tie, uint32_t *value) {
+  struct kvs__keys *held = &engine->kinds[kind]->held[key.form];
+  *value = hold_what(index, engine, key, kind, tie);
+  if (*value == KVS__SLOT_END) return KVS__ENTERED_FAILED;
+  if (kvs__keys_insert(held, &index->segments, &index->memory, key.value, *value).bucket == NULL) {
+    if (kvs__is_tied(*value)) {
+      index->memory.urgent++;
+      if (!kvs__unhold(index, engine, kind, *value) && !gone_add(index, engine, key, kind, *value, 1))
+        kvs__record_doubt(engine, engine->kinds[kind]->medium, KVS_REASON_MEMORY);
+      index->memory.urgent--;
+    }
+    return KVS__ENTERED_FAILED;
+  }
+  kvs__key_hold(engine, key);
+  count_held(index, engine, kind, *value);
   return KVS__ENTERED_NEW;
 }
 
-static void undo_fresh(kvs_index *index, struct kvs__engine *engine, struct kvs__entry *entry) {
-  count_gone(index, engine, entry);
-  delete_entry(index, engine, entry);
+/* A held item learns which block it is, or that it is another one now. 0 = out of memory. */
+static int tie_held(kvs_index *index, struct kvs__engine *engine, struct kvs__key key, uint32_t kind,
+                    const struct kvs__tie *tie, uint32_t *value) {
+  struct kvs__seat seat;
+  uint32_t old = *value, fresh;
+  if (kvs__is_tied(old)) {
+    if (!tie->known) return 1;
+    fresh = kvs__runs_find(&index->runs, tie->parent, tie->block);
+    if (fresh == old) return 1;
+    /* The engine says that its hash is another block: believe the later word. The old one goes first, so that without
+     * memory for the new one less is believed, not more. */
+    if (!gone_add(index, engine, key, kind, old, 1)) {
+      kvs__record_doubt(engine, engine->kinds[kind]->medium, KVS_REASON_MEMORY);
+      return 0;
+    }
+    engine->counters[KVS_COUNTER_RETIED]++;
+    engine->untied++;
+    seat = kvs__entry_find(engine, key, kind);
+    seat.bucket->values[seat.at] = *value = KVS__UNTIED;
+  }
+  fresh = hold_what(index, engine, key, kind, tie);
+  if (fresh == KVS__SLOT_END) return 0;
+  if (fresh == KVS__UNTIED) return 1;
+  if (kvs__is_orphan(*value)) kvs__orphan_remove(index, engine, *value - KVS__SLOT_END);
+  seat = kvs__entry_find(engine, key, kind);
+  seat.bucket->values[seat.at] = *value = fresh;
+  engine->untied--;
+  return 1;
+}
+
+static enum kvs__entered enter_held(kvs_index *index, struct kvs__engine *engine, struct kvs__key key,
+                                    uint32_t kind, const struct kvs__tie *tie, int again, uint32_t *value) {
+  struct kvs__kind *where = engine->kinds[kind];
+  struct kvs__seat seat;
+  if (!tie_held(index, engine, key, kind, tie, value)) return KVS__ENTERED_FAILED;
+  seat = kvs__entry_find(engine, key, kind);
+  if (kvs__seat_doubtful(&where->held[key.form], seat)) {
+    (void)copies_set(index, where, key, seat, 1);
+    kvs__seat_trust(&where->held[key.form], seat);
+    settle(medium_of(engine, kind));
+    return again ? KVS__ENTERED_AGAIN : KVS__ENTERED_NEW;
+  }
+  if (again) return KVS__ENTERED_AGAIN;
+  if (!copies_set(index, where, key, seat, copies_of(where, key, seat) + 1)) return KVS__ENTERED_FAILED;
+  return KVS__ENTERED_COPY;
 }
 
 enum kvs__entered kvs__enter(kvs_index *index, struct kvs__engine *engine, struct kvs__key key, uint32_t kind,
-                             const struct kvs__tie *tie, int again) {
-  struct kvs__entry *entry = kvs__entry_find(index, engine, key, kind);
-  int held = kvs__entry_held(entry);
-  int tied = held && entry->flags & KVS__ENTRY_TIED;
-  int known = tie->known;
-  uint64_t block = tie->block;
-  uint32_t depth = tie->depth;
-  enum kvs__entered result = KVS__ENTERED_NEW;
-  if (!known && !tied) {
-    const struct kvs__entry *other = kvs__tied_anywhere(index, engine, key, kind);
-    if (other != NULL) {
-      known = 1;
-      block = other->block;
-      depth = other->depth;
-    }
+                             const struct kvs__tie *tie, int again, uint32_t *value) {
+  struct kvs__seat seat = kvs__entry_find(engine, key, kind);
+  enum kvs__entered entered;
+  if (seat.bucket == NULL) {
+    entered = enter_fresh(index, engine, key, kind, tie, value);
+  } else {
+    *value = seat.bucket->values[seat.at];
+    entered = enter_held(index, engine, key, kind, tie, again, value);
   }
-  if (!held) {
-    if (enter_fresh(index, engine, key, kind, entry) == KVS__ENTERED_FAILED) return KVS__ENTERED_FAILED;
-    entry = kvs__entry_find(index, engine, key, kind);
-  }
-  if (tied && known && entry->block != block) {
-    /* The engine says that its hash is another block now: believe the later word. The old one goes first, so that
-     * without memory for the new one less is believed, not more. */
-    if (!kvs__unhold(index, engine, kind, entry->block)) {
-      kvs__record_doubt(index, engine, engine->kinds[kind].medium, KVS_REASON_MEMORY);
-      return KVS__ENTERED_FAILED;
-    }
-    entry->flags &= (uint8_t)~KVS__ENTRY_TIED;
-    engine->untied++;
-    engine->counters[KVS_COUNTER_RETIED]++;
-    tied = 0;
-  }
-  if (known && !tied) {
-    if (!kvs__hold(index, engine, kind, block, depth)) {
-      if (!held) undo_fresh(index, engine, entry);
-      return KVS__ENTERED_FAILED;
-    }
-    if (entry->flags & KVS__ENTRY_ORPHAN) kvs__orphan_remove(index, engine, (uint32_t)entry->block);
-    engine->untied--;
-    entry->flags = (entry->flags & (KVS__ENTRY_USED | KVS__ENTRY_BYTES)) | KVS__ENTRY_TIED;
-    entry->block = block;
-    entry->depth = depth & KVS__DEPTH_MAX;
-  }
-  if (held) {
-    struct kvs__medium *medium = medium_of(engine, kind);
-    if (entry->epoch != medium->epoch) {
-      entry->copies = 1;
-      entry->epoch = medium->epoch & KVS__EPOCH_MAX;
-      settle(medium);
-      result = again ? KVS__ENTERED_AGAIN : KVS__ENTERED_NEW;
-    } else if (again) {
-      result = KVS__ENTERED_AGAIN;
-    } else {
-      if (entry->copies < KVS__COPIES_MAX) entry->copies++;
-      result = KVS__ENTERED_COPY;
-    }
-  }
-  if (entry->flags & KVS__ENTRY_TIED) {
-    kvs__join(index, engine, key, kind, entry->block, entry->depth);
-  } else if (tie->orphan && !(entry->flags & KVS__ENTRY_ORPHAN)) {
-    uint32_t orphan = kvs__orphan_add(index, engine, key, kind, tie->parent, tie->local);
+  if (entered == KVS__ENTERED_FAILED) return entered;
+  if (kvs__is_tied(*value)) {
+    kvs__join(index, engine, key, *value);
+  } else if (tie->orphan && !kvs__is_orphan(*value)) {
+    uint32_t orphan = kvs__orphan_add(index, engine, key, kind, tie->waits_for, tie->local);
     if (orphan == 0) {
       engine->counters[KVS_COUNTER_ORPHANS_DROPPED]++;
     } else {
-      entry->flags |= KVS__ENTRY_ORPHAN;
-      entry->block = orphan;
+      seat = kvs__entry_find(engine, key, kind);
+      seat.bucket->values[seat.at] = *value = KVS__ORPHAN(orphan);
     }
   }
-  return result;
+  return entered;
 }
 
 /* ---- leaving ---- */
 
+static void remove_item(kvs_index *index, struct kvs__engine *engine, struct kvs__key key, uint32_t kind) {
+  struct kvs__kind *where = engine->kinds[kind];
+  kvs__keys_remove(&where->held[key.form], &index->segments, &index->memory, key.value);
+  kvs__key_release(index, engine, key);
+}
+
 enum kvs__left kvs__leave(kvs_index *index, struct kvs__engine *engine, struct kvs__key key, uint32_t kind) {
-  struct kvs__entry *entry = kvs__entry_find(index, engine, key, kind);
-  uint32_t at;
-  if (!kvs__entry_held(entry)) return KVS__LEFT_UNKNOWN;
-  if (entry->copies > 1 && !kvs__entry_doubtful(engine, entry)) {
-    entry->copies--;
-    return KVS__LEFT;
-  }
-  if (!(entry->flags & KVS__ENTRY_TIED)) {
-    if (entry->flags & KVS__ENTRY_ORPHAN) kvs__orphan_remove(index, engine, (uint32_t)entry->block);
-    count_gone(index, engine, entry);
-    delete_entry(index, engine, entry);
-    return KVS__LEFT;
-  }
-  if (!kvs__unhold(index, engine, kind, entry->block)) return KVS__LEFT_FAILED;
-  count_gone(index, engine, entry);
-  if (!ghost_place(index, engine, &at)) {
-    delete_entry(index, engine, entry);
-    return KVS__LEFT;
-  }
-  entry->flags |= KVS__ENTRY_GHOST;
-  entry->copies = at & KVS__COPIES_MAX;
-  engine->ghosts_live++;
-  {
-    /* Forgetting the oldest moves entries about, so it comes last. */
-    struct kvs__ghost fresh = {key.value, (uint8_t)kind, key.flags & KVS__ENTRY_BYTES, 1};
-    forget_ghost(index, engine, at);
-    engine->ghosts[at] = fresh;
-  }
+  struct kvs__kind *where = engine->kinds[kind];
+  struct kvs__seat seat = kvs__entry_find(engine, key, kind);
+  uint32_t value, copies;
+  int doubtful;
+  if (seat.bucket == NULL) return KVS__LEFT_UNKNOWN;
+  value = seat.bucket->values[seat.at];
+  copies = copies_of(where, key, seat);
+  doubtful = kvs__seat_doubtful(&where->held[key.form], seat);
+  if (copies > 1 && !doubtful)
+    return copies_set(index, where, key, seat, copies - 1) ? KVS__LEFT : KVS__LEFT_FAILED;
+  if (kvs__is_tied(value) && !gone_add(index, engine, key, kind, value, 0) &&
+      !kvs__unhold(index, engine, kind, value))
+    return KVS__LEFT_FAILED;
+  (void)copies_set(index, where, key, seat, 1);
+  if (kvs__is_orphan(value)) kvs__orphan_remove(index, engine, value - KVS__SLOT_END);
+  count_gone(index, engine, kind, value, doubtful);
+  remove_item(index, engine, key, kind);
   return KVS__LEFT;
 }
 
-int kvs__entry_drop(kvs_index *index, struct kvs__engine *engine, struct kvs__entry *entry) {
-  if (entry->flags & KVS__ENTRY_GHOST) {
-    engine->ghosts[entry->copies].used = 0;
-    engine->ghosts_live--;
-    return 1;
-  }
-  if (entry->flags & KVS__ENTRY_TIED) {
-    if (!kvs__unhold(index, engine, entry->kind, entry->block)) return 0;
-  } else if (entry->flags & KVS__ENTRY_ORPHAN) {
-    kvs__orphan_remove(index, engine, (uint32_t)entry->block);
-  }
-  count_gone(index, engine, entry);
+/* ---- dropping many ---- */
+
+/* One item of a walk over a table; it is let go of, and only its bit is left to take away. 0 = out of memory. */
+static int drop_item(kvs_index *index, struct kvs__engine *engine, uint32_t kind, struct kvs__key key,
+                     struct kvs__seat seat) {
+  struct kvs__kind *where = engine->kinds[kind];
+  uint32_t value = seat.bucket->values[seat.at];
+  int doubtful = kvs__seat_doubtful(&where->held[key.form], seat);
+  if (seat.bucket->marked >> seat.at & 1) (void)copies_set(index, where, key, seat, 1);
+  if (kvs__is_tied(value) && !kvs__unhold(index, engine, kind, value)) return 0;
+  if (kvs__is_orphan(value)) kvs__orphan_remove(index, engine, value - KVS__SLOT_END);
+  count_gone(index, engine, kind, value, doubtful);
+  kvs__key_release(index, engine, key);
   return 1;
+}
+
+uint64_t kvs__kind_drop(kvs_index *index, struct kvs__engine *engine, uint32_t kind, kvs__goes goes,
+                        void *context) {
+  uint64_t dropped = 0;
+  for (uint8_t form = 0; form < 2; form++) {
+    struct kvs__keys *held = &engine->kinds[kind]->held[form];
+    for (uint32_t s = 0; s < held->segments_count; s++) {
+      for (uint32_t at = 0; at < kvs__segment_buckets(&held->segments[s]) * KVS__BUCKET_ITEMS; at++) {
+        /* Letting go of a block can move any segment: look it up anew each time. */
+        struct kvs__seat seat = {&held->segments[s].buckets[at / KVS__BUCKET_ITEMS], at % KVS__BUCKET_ITEMS};
+        struct kvs__key key = {seat.bucket->keys[seat.at], form};
+        if (!(seat.bucket->used >> seat.at & 1)) continue;
+        if (goes != NULL && !goes(context, index, seat.bucket->values[seat.at])) continue;
+        if (!drop_item(index, engine, kind, key, seat)) continue;
+        kvs__keys_take(held, s, at);
+        dropped++;
+        kvs__breathe(index, 1);
+      }
+    }
+    kvs__keys_tidy(held, &index->segments, &index->memory);
+  }
+  return dropped;
 }

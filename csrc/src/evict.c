@@ -9,9 +9,11 @@
 
 #define DEPTHS 1024u
 
-static uint32_t depth_class(const struct kvs__entry *entry) {
-  if (!(entry->flags & KVS__ENTRY_TIED)) return DEPTHS - 1;
-  return entry->depth < DEPTHS - 1 ? entry->depth : DEPTHS - 1;
+static uint32_t depth_class(const kvs_index *index, uint32_t value) {
+  uint32_t depth;
+  if (!kvs__is_tied(value)) return DEPTHS - 1;
+  depth = kvs__slot_depth(&index->runs, value);
+  return depth < DEPTHS - 1 ? depth : DEPTHS - 1;
 }
 
 static struct kvs__engine *largest(const kvs_index *index) {
@@ -22,72 +24,51 @@ static struct kvs__engine *largest(const kvs_index *index) {
   return found != NULL && found->held > 0 ? found : NULL;
 }
 
-/* What is to go: all deeper than `depth`, and `quota` entries of it. */
+static void count_depths(const kvs_index *index, const struct kvs__keys *held, uint64_t *counts) {
+  for (uint32_t s = 0; s < held->segments_count; s++)
+    for (uint32_t b = 0; b < kvs__segment_buckets(&held->segments[s]); b++)
+      for (unsigned i = 0; i < KVS__BUCKET_ITEMS; i++)
+        if (held->segments[s].buckets[b].used >> i & 1)
+          counts[depth_class(index, held->segments[s].buckets[b].values[i])]++;
+}
+
+/* What is to go: all deeper than `depth`, and `quota` items of it. */
 struct cut {
   uint32_t depth;
   uint64_t quota;
 };
 
-static struct cut where_to_cut(const struct kvs__engine *engine) {
+static struct cut where_to_cut(const kvs_index *index, const struct kvs__engine *engine) {
   uint64_t counts[DEPTHS] = {0}, target = engine->held / 8 + 1, sum = 0;
-  const struct kvs__entries_segment *segment;
   uint32_t depth = DEPTHS;
-  size_t at = 0;
-  while ((segment = kvs__entries_segment_at(&engine->entries, at)) != NULL) {
-    for (uint32_t i = 0; i < segment->capacity; i++)
-      if (segment->items[i].flags != 0 && !(segment->items[i].flags & KVS__ENTRY_GHOST))
-        counts[depth_class(&segment->items[i])]++;
-    at = kvs__entries_segment_after(&engine->entries, at);
-  }
+  for (int kind = 0; kind < engine->kinds_count; kind++)
+    for (int form = 0; form < 2; form++) count_depths(index, &engine->kinds[kind]->held[form], counts);
   while (depth > 0 && sum < target) sum += counts[--depth];
   if (depth == DEPTHS - 1) return (struct cut){depth, UINT64_MAX};
   return (struct cut){depth, target - (sum - counts[depth])};
 }
 
-static int goes(const struct cut *cut, const struct kvs__entry *entry) {
-  uint32_t depth = depth_class(entry);
-  return depth > cut->depth || (depth == cut->depth && cut->quota > 0);
-}
-
-static uint64_t cut_off(kvs_index *index, struct kvs__engine *engine, struct cut cut) {
-  struct kvs__entries_table *table = &engine->entries;
-  struct kvs__entries_segment *segment;
-  uint64_t evicted = 0;
-  size_t at = 0;
-  while ((segment = kvs__entries_segment_at(table, at)) != NULL) {
-    size_t after = kvs__entries_segment_after(table, at);
-    for (uint32_t i = 0; i < segment->capacity;) {
-      struct kvs__entry *entry = &segment->items[i];
-      struct kvs__key key = {entry->key, entry->flags & KVS__ENTRY_BYTES};
-      int ghost = (entry->flags & KVS__ENTRY_GHOST) != 0;
-      int medium = engine->kinds[entry->kind].medium, counts = !ghost && depth_class(entry) == cut.depth;
-      if (entry->flags == 0 || (!ghost && !goes(&cut, entry)) || !kvs__entry_drop(index, engine, entry)) {
-        i++;
-        continue;
-      }
-      cut.quota -= counts;
-      kvs__entries_shift_back(table, segment, i);
-      kvs__key_release(index, engine, key);
-      evicted += !ghost;
-      if (!ghost) kvs__record_lower(engine, medium, KVS_REASON_EVICTED);
-      kvs__breathe(index, 1);
-    }
-    if (table->count == 0) {
-      kvs__entries_end(table, &index->memory);
-      break;
-    }
-    kvs__entries_tidy(table, &index->memory, at == 0 ? 0 : (uint64_t)at << (64 - table->depth));
-    at = after;
-  }
-  return evicted;
+static int goes(void *context, const kvs_index *index, uint32_t value) {
+  struct cut *cut = context;
+  uint32_t depth = depth_class(index, value);
+  if (depth != cut->depth) return depth > cut->depth;
+  if (cut->quota == 0) return 0;
+  cut->quota--;
+  return 1;
 }
 
 int kvs__evict(kvs_index *index) {
   struct kvs__engine *engine = largest(index);
-  uint64_t evicted;
+  uint64_t evicted = 0;
+  struct cut cut;
   if (engine == NULL) return 0;
   index->memory.urgent++;
-  evicted = cut_off(index, engine, where_to_cut(engine));
+  cut = where_to_cut(index, engine);
+  for (uint32_t kind = 0; kind < engine->kinds_count; kind++) {
+    uint64_t gone = kvs__kind_drop(index, engine, kind, goes, &cut);
+    if (gone > 0) kvs__record_lower(engine, engine->kinds[kind]->medium, KVS_REASON_EVICTED);
+    evicted += gone;
+  }
   index->memory.urgent--;
   engine->counters[KVS_COUNTER_EVICTED] += evicted;
   index->evicted += evicted;

@@ -1,5 +1,7 @@
 /* Everything one engine holds, listed: for audits, dumps and snapshots. */
+
 #include <stdlib.h>
+#include <string.h>
 
 #include "index.h"
 
@@ -10,47 +12,65 @@ static size_t bytes_of_names(const struct kvs__engine *engine) {
   return bytes;
 }
 
-static void fill(const struct kvs__engine *engine, kvs_export_row *row, uint8_t *bytes) {
-  const struct kvs__entries_segment *segment;
-  size_t at = 0;
-  uint64_t used = 0;
-  while ((segment = kvs__entries_segment_at(&engine->entries, at)) != NULL) {
-    at = kvs__entries_segment_after(&engine->entries, at);
-    for (uint32_t i = 0; i < segment->capacity; i++) {
-      const struct kvs__entry *entry = &segment->items[i];
-      const struct kvs__kind *kind = &engine->kinds[entry->kind];
-      if (entry->flags == 0 || entry->flags & KVS__ENTRY_GHOST) continue;
-      memset(row, 0, sizeof *row);
-      row->hash = entry->key;
-      if (entry->flags & KVS__ENTRY_BYTES) {
-        const struct kvs__name *name = engine->names[entry->key];
-        memcpy(bytes + used, name->bytes, name->length);
-        row->hash = used;
-        row->hash_bytes = name->length;
-        used += name->length;
-      }
-      row->medium = engine->media[kind->medium].name;
-      row->group = engine->groups[kind->group].number;
-      row->copies = entry->copies;
-      row->tied = (entry->flags & KVS__ENTRY_TIED) != 0;
-      row->block = row->tied ? entry->block : 0;
-      row->doubtful = (uint8_t)kvs__entry_doubtful(engine, entry);
-      row++;
+struct filling {
+  const kvs_index *index;
+  const struct kvs__engine *engine;
+  kvs_export_row *row;
+  uint8_t *bytes;
+  uint64_t used;
+};
+
+static void fill_item(struct filling *filling, const struct kvs__kind *kind, uint8_t form,
+                      struct kvs__seat seat) {
+  const struct kvs__engine *engine = filling->engine;
+  kvs_export_row *row = filling->row++;
+  uint64_t key = seat.bucket->keys[seat.at];
+  uint32_t value = seat.bucket->values[seat.at];
+  memset(row, 0, sizeof *row);
+  row->hash = key;
+  if (form == KVS__NAMES) {
+    const struct kvs__name *name = engine->names[key];
+    memcpy(filling->bytes + filling->used, name->bytes, name->length);
+    row->hash = filling->used;
+    row->hash_bytes = name->length;
+    filling->used += name->length;
+  }
+  row->medium = engine->media[kind->medium].name;
+  row->group = engine->groups[kind->group].number;
+  row->copies = seat.bucket->marked >> seat.at & 1 ? kvs__map_get(&kind->copies[form], key) : 1;
+  row->tied = kvs__is_tied(value);
+  row->block = row->tied ? kvs__slot_hash(&filling->index->runs, value) : 0;
+  row->doubtful = (uint8_t)kvs__seat_doubtful(&kind->held[form], seat);
+}
+
+static void fill(struct filling *filling) {
+  for (int k = 0; k < filling->engine->kinds_count; k++) {
+    const struct kvs__kind *kind = filling->engine->kinds[k];
+    for (uint8_t form = 0; form < 2; form++) {
+      const struct kvs__keys *held = &kind->held[form];
+      for (uint32_t s = 0; s < held->segments_count; s++)
+        for (uint32_t b = 0; b < kvs__segment_buckets(&held->segments[s]); b++)
+          for (unsigned i = 0; i < KVS__BUCKET_ITEMS; i++)
+            if (held->segments[s].buckets[b].used >> i & 1)
+              fill_item(filling, kind, form, (struct kvs__seat){&held->segments[s].buckets[b], i});
     }
   }
 }
 
-static kvs_status list(const struct kvs__engine *engine, const kvs_export **result) {
+static kvs_status list(const kvs_index *index, const struct kvs__engine *engine, const kvs_export **result) {
   /* A name held in several kinds is written once for each. */
   size_t bytes = bytes_of_names(engine) * (engine->kinds_count == 0 ? 1 : engine->kinds_count);
   kvs_export *made = malloc(sizeof *made + engine->held * sizeof(kvs_export_row) + bytes);
   kvs_export_row *rows;
+  struct filling filling = {index, engine, NULL, NULL, 0};
   if (made == NULL) return KVS_ERR_MEMORY;
   rows = (kvs_export_row *)(made + 1);
   made->rows_count = engine->held;
   made->rows = rows;
   made->bytes = (uint8_t *)(rows + engine->held);
-  fill(engine, rows, (uint8_t *)(rows + engine->held));
+  filling.row = rows;
+  filling.bytes = (uint8_t *)(rows + engine->held);
+  fill(&filling);
   *result = made;
   return KVS_OK;
 }
@@ -61,7 +81,7 @@ kvs_status kvs_index_export(kvs_index *index, uint32_t number, const kvs_export 
   if (index == NULL || result == NULL) return KVS_ERR_ARGUMENT;
   pthread_mutex_lock(&index->writing);
   engine = kvs__engine_get(index, number);
-  if (engine != NULL) status = list(engine, result);
+  if (engine != NULL) status = list(index, engine, result);
   pthread_mutex_unlock(&index->writing);
   return status;
 }

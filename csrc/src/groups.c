@@ -27,14 +27,15 @@ static uint32_t longest_by_runs(const struct kvs__asking *asking, const struct k
                                 const struct kvs__engine *engine) {
   uint32_t unbroken[KVS_KINDS_MAX] = {0};
   uint32_t best = 0;
-  for (uint32_t run = 0; run < walk->runs_count; run++) {
-    uint32_t end = kvs__run_end(walk, run);
+  for (uint32_t stretch = 0; stretch < walk->stretches_count; stretch++) {
+    uint32_t end = kvs__stretch_end(walk, stretch);
     int valid = 1;
     for (int g = 0; g < engine->groups_count; g++) {
       const struct kvs__group *group = &engine->groups[g];
       if (group->block_size == 0) continue;
-      if (walk->runs[run].set != 0 && kvs__group_holds(asking->index, engine, g, walk->runs[run].set))
-        unbroken[g] += end - walk->runs[run].start;
+      if (walk->stretches[stretch].set != 0 &&
+          kvs__group_holds(asking->index, engine, g, walk->stretches[stretch].set))
+        unbroken[g] += end - walk->stretches[stretch].start;
       else if (group->spec == KVS__SPEC_FULL)
         return best;
       else
@@ -72,9 +73,10 @@ static uint32_t *unbroken_lengths(const struct kvs__asking *asking, const struct
                                   const struct kvs__engine *engine, int group) {
   uint32_t *lengths = calloc((size_t)walk->length + 1, sizeof *lengths);
   if (lengths == NULL) return NULL;
-  for (uint32_t run = 0; run < walk->runs_count; run++) {
-    int held = walk->runs[run].set != 0 && kvs__group_holds(asking->index, engine, group, walk->runs[run].set);
-    for (uint32_t i = walk->runs[run].start; i < kvs__run_end(walk, run); i++)
+  for (uint32_t stretch = 0; stretch < walk->stretches_count; stretch++) {
+    int held = walk->stretches[stretch].set != 0 &&
+               kvs__group_holds(asking->index, engine, group, walk->stretches[stretch].set);
+    for (uint32_t i = walk->stretches[stretch].start; i < kvs__stretch_end(walk, stretch); i++)
       lengths[i + 1] = held ? lengths[i] + 1 : 0;
   }
   return lengths;

@@ -5,58 +5,44 @@
  * removing one hash does not free the block under another. */
 #include "index.h"
 
-static struct kvs__block *find(const kvs_index *index, uint64_t hash) {
-  struct kvs__block *block = kvs__blocks_first(&index->blocks, hash);
-  while (block != NULL && block->hash != hash) block = kvs__blocks_next(&index->blocks, hash, block);
-  return block;
+static void put(kvs_index *index, uint32_t slot, uint32_t set) {
+  uint32_t old = kvs__slot_set(&index->runs, slot);
+  kvs__slot_put(&index->runs, &index->segments, &index->memory, slot, set);
+  kvs__sets_release(&index->sets, &index->memory, old);
 }
 
-static uint64_t alias_key(uint64_t block, uint32_t kind) {
-  return block ^ (kind + 1) * UINT64_C(0x9e3779b97f4a7c15);
-}
-
-int kvs__hold(kvs_index *index, struct kvs__engine *engine, uint32_t kind, uint64_t hash, uint32_t depth) {
-  uint32_t holder = KVS__HOLDER(engine->number, kind);
-  struct kvs__block *block = find(index, hash);
-  uint32_t set;
-  if (block != NULL && kvs__sets_has(&index->sets, block->set, holder)) {
-    uint64_t key = alias_key(hash, kind);
-    return kvs__map_set(&engine->aliases, &index->memory, key, kvs__map_get(&engine->aliases, key) + 1);
-  }
-  if (!kvs__sets_with(&index->sets, &index->memory, block == NULL ? 0 : block->set, holder, &set)) return 0;
-  if (block == NULL) {
-    block = kvs__blocks_insert(&index->blocks, &index->memory, hash);
-    if (block == NULL) {
-      kvs__sets_release(&index->sets, &index->memory, set);
-      return 0;
-    }
-    block->hash = hash;
-    block->depth = depth;
-  } else {
-    kvs__sets_release(&index->sets, &index->memory, block->set);
-  }
-  block->set = set;
+int kvs__hold(kvs_index *index, struct kvs__engine *engine, uint32_t kind, uint32_t slot) {
+  struct kvs__map *aliases = &engine->kinds[kind]->aliases;
+  uint32_t holder = KVS__HOLDER(engine->number, kind), old = kvs__slot_set(&index->runs, slot), set;
+  if (kvs__sets_has(&index->sets, old, holder))
+    return kvs__map_set(aliases, &index->memory, slot, kvs__map_get(aliases, slot) + 1);
+  if (!kvs__sets_with(&index->sets, &index->memory, old, holder, &set)) return 0;
+  put(index, slot, set);
   return 1;
 }
 
-int kvs__unhold(kvs_index *index, struct kvs__engine *engine, uint32_t kind, uint64_t hash) {
-  uint64_t key = alias_key(hash, kind);
-  uint32_t others = kvs__map_get(&engine->aliases, key);
-  struct kvs__block *block;
-  uint32_t old, set;
-  if (others > 1) return kvs__map_set(&engine->aliases, &index->memory, key, others - 1);
+int kvs__unhold(kvs_index *index, struct kvs__engine *engine, uint32_t kind, uint32_t slot) {
+  struct kvs__map *aliases = &engine->kinds[kind]->aliases;
+  uint32_t others = kvs__map_get(aliases, slot), set;
+  if (others > 1) return kvs__map_set(aliases, &index->memory, slot, others - 1);
   if (others == 1) {
-    kvs__map_remove(&engine->aliases, &index->memory, key);
+    kvs__map_remove(aliases, &index->memory, slot);
     return 1;
   }
-  block = find(index, hash);
-  assert(block != NULL);
-  old = block->set;
-  if (!kvs__sets_without(&index->sets, &index->memory, old, KVS__HOLDER(engine->number, kind), &set)) return 0;
-  if (set == 0)
-    kvs__blocks_remove(&index->blocks, &index->memory, block);
-  else
-    block->set = set;
-  kvs__sets_release(&index->sets, &index->memory, old);
+  if (!kvs__sets_without(&index->sets, &index->memory, kvs__slot_set(&index->runs, slot),
+                         KVS__HOLDER(engine->number, kind), &set))
+    return 0;
+  put(index, slot, set);
   return 1;
+}
+
+uint32_t kvs__hold_child(kvs_index *index, struct kvs__engine *engine, uint32_t kind, uint32_t parent,
+                         uint64_t block) {
+  uint32_t depth = parent == KVS__SLOT_NONE ? 0 : kvs__slot_depth(&index->runs, parent) + 1;
+  uint32_t slot = kvs__runs_make(&index->runs, &index->segments, &index->memory, parent, block, depth);
+  if (slot == KVS__SLOT_NONE) return slot;
+  if (kvs__hold(index, engine, kind, slot)) return slot;
+  if (kvs__slot_set(&index->runs, slot) == 0)
+    kvs__runs_trim(&index->runs, &index->segments, &index->memory, slot);
+  return KVS__SLOT_NONE;
 }

@@ -1,8 +1,10 @@
 /* The index as a whole: its life, its list of engines, its locks. */
 #include "index.h"
 
+#include <assert.h>
 #include <ctype.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* Left to work that lowers what is held, once the ceiling is reached. */
 #define RESERVE_BYTES (UINT64_C(256) << 10)
@@ -57,6 +59,8 @@ kvs_status kvs_index_create(const kvs_options *options, kvs_index **result) {
   if (index == NULL) return KVS_ERR_MEMORY;
   index->memory.reserve = options->bytes_max / 8 < RESERVE_BYTES ? options->bytes_max / 8 : RESERVE_BYTES;
   kvs__hasher_init(&index->hasher, options->seed);
+  kvs__segments_init(&index->segments);
+  kvs__runs_init(&index->runs);
   index->sets.seed = kvs__mix(&index->hasher, 0, 1);
   if (!kvs__media_init(&index->media, &index->memory)) goto no_media;
   if (pthread_mutex_init(&index->writing, NULL) != 0) goto no_mutex;
@@ -87,7 +91,8 @@ void kvs_index_destroy(kvs_index *index) {
     free_engine(index, index->engines[i]);
   }
   kvs__free(&index->memory, index->engines, index->engines_capacity * sizeof *index->engines);
-  kvs__blocks_end(&index->blocks, &index->memory);
+  kvs__runs_end(&index->runs, &index->segments, &index->memory);
+  kvs__segments_end(&index->segments, &index->memory);
   kvs__sets_end(&index->sets, &index->memory);
   for (uint32_t i = 0; i < index->models_count; i++) {
     struct kvs__model *model = &index->models[i];
@@ -220,7 +225,6 @@ static kvs_status engine_add(kvs_index *index, const char *model, size_t model_b
     return KVS_ERR_MEMORY;
   }
   engine->number = index->engines_count;
-  engine->entries.context = &index->hasher;
   kvs__record_init(engine);
   index->engines[index->engines_count++] = engine;
   index->engines_live++;
@@ -264,7 +268,7 @@ kvs_status kvs_index_engine_remove(kvs_index *index, uint32_t number) {
 static void clear_medium(kvs_index *index, struct kvs__engine *engine, int medium) {
   (void)kvs__record_drop(index, engine, medium);
   if (engine->media[medium].entries > 0) {
-    kvs__record_doubt(index, engine, medium, KVS_REASON_MEMORY);
+    kvs__record_doubt(engine, medium, KVS_REASON_MEMORY);
     return;
   }
   engine->media[medium].trust = KVS_TRUST_EXACT;
@@ -330,14 +334,14 @@ kvs_status kvs_index_doubt(kvs_index *index, uint32_t number, const char *medium
   if (engine == NULL) {
     status = KVS_ERR_ENGINE;
   } else if (medium == NULL) {
-    kvs__record_doubt_all(index, engine, KVS_REASON_TOLD);
+    kvs__record_doubt_all(engine, KVS_REASON_TOLD);
   } else {
     int told = medium_told(index, engine, medium, medium_bytes);
     if (told < 0) {
       status = KVS_ERR_ARGUMENT;
     } else {
       engine->complete = 0;
-      kvs__record_doubt(index, engine, told, KVS_REASON_TOLD);
+      kvs__record_doubt(engine, told, KVS_REASON_TOLD);
     }
   }
   write_end(index);
@@ -356,7 +360,6 @@ kvs_status kvs_index_engine_status(kvs_index *index, uint32_t number, kvs_engine
     status->lives = engine->lives;
     status->entries = engine->held;
     status->orphans = engine->orphans_live;
-    status->ghosts = engine->ghosts_live;
     status->media_count = engine->media_count;
     status->dialect = engine->dialect;
     status->trust = kvs__record_trust(engine);
@@ -407,7 +410,7 @@ void kvs_index_stats(kvs_index *index, kvs_stats *stats) {
   stats->bytes_max = index->memory.limit;
   stats->engines = index->engines_live;
   stats->models = index->models_count;
-  stats->blocks = index->blocks.count;
+  stats->blocks = index->runs.blocks;
   stats->entries = index->entries_held;
   stats->holder_sets = index->sets.live;
   stats->evicted = index->evicted;

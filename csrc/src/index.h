@@ -1,27 +1,28 @@
 /* The index inside: what is stored where, and who may touch it.
  *
  *                      +-- models: name, the chains its engines need hashed
- *   kvs_index ---------+-- blocks: block hash -> holder set, depth          (table.h)
- *                      +-- sets: interned holder sets                       (sets.h)
+ *   kvs_index ---------+-- runs: blocks in the order of prompts, with their holder sets   (runs.h)
+ *                      +-- sets: interned holder sets                                     (sets.h)
+ *                      +-- media: their names                                             (media.h)
  *                      +-- engines[] -> record
- *                                         |-- kinds: (medium, group)
- *                                         |-- media: trust, epoch of doubt
+ *                                         |-- kinds: (medium, group), each with
+ *                                         |     held: engine hash -> slot of its block    (keys.h)
+ *                                         |     copies beyond the first, and aliases
+ *                                         |-- media: trust
  *                                         |-- groups: what was learned of each
- *                                         |-- entries: (kind, engine hash) -> block, copies  (table.h)
  *                                         |-- names: byte hashes, interned to numbers
- *                                         |-- ghosts: a ring of the latest removals
- *                                         |-- orphans: blocks that wait for a predecessor
- *                                         `-- aliases: blocks held under several engine hashes
+ *                                         |-- gone: removals of the frame under way
+ *                                         `-- orphans: blocks that wait for a predecessor
  *
  * What one step touches:
- *   store    one line of entries (24 B items), one of blocks (16 B items), one of the holder set
- *   removal  the same
- *   walk     one line of blocks a block; a holder set only where it differs from the block before
+ *   store    one line of keys, and the record after the one before it in its run
+ *   removal  one line of keys, and one record
+ *   walk     12 B a block, in order; a probe where runs end; a holder set only where it differs from the block before
  *
  * Locks. `writing` is held by one writer for a whole call. `state` is a read-write lock over all that
- * readers see: blocks, sets, models, the list of engines, and of each record its groups, dialect and trust.
+ * readers see: runs, sets, models, the list of engines, and of each record its kinds, groups, dialect and trust.
  * A writer holds it while it changes anything, and lets go for an instant every KVS_SLICE_BLOCKS blocks.
- * Entries, names, ghosts, orphans and aliases belong to `writing` alone. */
+ * Held keys, names, gone and orphans belong to `writing` alone. */
 #ifndef KVS_INDEX_H
 #define KVS_INDEX_H
 
@@ -31,77 +32,32 @@
 
 #include "decode.h"
 #include "hash.h"
+#include "keys.h"
 #include "kvsync.h"
 #include "map.h"
 #include "media.h"
 #include "memory.h"
+#include "runs.h"
 #include "sets.h"
 
-/* ---- blocks ---- */
+/* ---- entries: the items of a kind's `held` ---- */
 
-struct kvs__block {
-  uint64_t hash;
-  uint32_t set;   /* never 0 in a used slot */
-  uint32_t depth; /* blocks before it in its prompt */
-};
+/* An item's value is the slot of its block, or one of these. Its mark: it has copies beyond the first. */
+#define KVS__UNTIED UINT32_MAX
+#define KVS__ORPHAN(number) (KVS__SLOT_END + (number))
 
-_Static_assert(sizeof(struct kvs__block) == 16, "four blocks a cache line");
+static inline int kvs__is_tied(uint32_t value) { return value < KVS__SLOT_END; }
+static inline int kvs__is_orphan(uint32_t value) { return value >= KVS__SLOT_END && value != KVS__UNTIED; }
 
-#define TABLE kvs__blocks
-#define TABLE_ITEM struct kvs__block
-#define TABLE_EMPTY(item) ((item)->set == 0)
-#define TABLE_PLACE(context, item) ((void)(context), (item)->hash)
-#include "table.h"
-
-/* ---- entries ---- */
-
-enum {
-  KVS__ENTRY_USED = 1,
-  KVS__ENTRY_BYTES = 2,  /* key is a number of names */
-  KVS__ENTRY_TIED = 4,   /* block is known */
-  KVS__ENTRY_GHOST = 8,  /* not held any more; copies is its place in the ring */
-  KVS__ENTRY_ORPHAN = 16 /* not tied; block is its number among the orphans */
-};
-
-#define KVS__COPIES_MAX ((1u << 20) - 1)
-#define KVS__DEPTH_MAX ((1u << 24) - 1)
-#define KVS__EPOCH_MAX 127
-
-struct kvs__entry {
-  uint64_t key;
-  uint64_t block;
-  uint32_t copies : 20;
-  uint32_t kind : 5;
-  uint32_t epoch : 7;
-  uint32_t depth : 24;
-  uint32_t flags : 8;
-};
-
-_Static_assert(sizeof(struct kvs__entry) == 24, "entries are 24 bytes");
-_Static_assert(KVS_KINDS_MAX <= 32, "a kind has 5 bits");
-_Static_assert(KVS_GHOSTS_MAX <= KVS__COPIES_MAX, "a ghost keeps its ring place in copies");
+_Static_assert(KVS_ORPHANS_MAX < UINT32_MAX - KVS__SLOT_END - 1, "every orphan has a value");
 
 /* An engine hash as a key of one record. */
+enum { KVS__INTEGERS = 0, KVS__NAMES = 1 };
+
 struct kvs__key {
-  uint64_t value;
-  uint8_t flags; /* KVS__ENTRY_BYTES or 0 */
+  uint64_t value; /* the integer, or the number of the name */
+  uint8_t form;   /* KVS__INTEGERS or KVS__NAMES */
 };
-
-static inline uint64_t kvs__entry_place(const struct kvs__hasher *hasher, uint64_t value, uint32_t kind,
-                                        uint32_t flags) {
-  /* Engines choose their hashes, so the place is mixed with our seed. */
-  uint64_t x = value ^ hasher->seed;
-  x += ((uint64_t)kind << 1 | (flags & KVS__ENTRY_BYTES ? 1 : 0)) * UINT64_C(0x9e3779b97f4a7c15);
-  x = (x ^ (x >> 32)) * UINT64_C(0xd6e8feb86659fd93);
-  x = (x ^ (x >> 32)) * UINT64_C(0xd6e8feb86659fd93);
-  return x ^ (x >> 32);
-}
-
-#define TABLE kvs__entries
-#define TABLE_ITEM struct kvs__entry
-#define TABLE_EMPTY(item) ((item)->flags == 0)
-#define TABLE_PLACE(context, item) kvs__entry_place((context), (item)->key, (item)->kind, (item)->flags)
-#include "table.h"
 
 /* ---- a record ---- */
 
@@ -116,13 +72,15 @@ struct kvs__name {
 struct kvs__kind {
   uint8_t medium; /* among the record's media */
   uint8_t group;  /* among the record's groups */
+  struct kvs__keys held[2];
+  struct kvs__map copies[2]; /* of the marked: how many */
+  struct kvs__map aliases;   /* slot -> engine hashes beyond the first */
 };
 
 struct kvs__medium {
   uint32_t name; /* among the index's medium names */
   uint8_t trust;
   uint8_t reason;
-  uint8_t epoch; /* entries of another epoch are doubtful */
   uint64_t entries;
   uint64_t doubtful;
 };
@@ -138,23 +96,25 @@ struct kvs__group {
   int64_t window;      /* tokens, -1 = none given */
 };
 
-struct kvs__ghost {
+/* A removal of the frame under way: its block is let go when the frame ends. */
+struct kvs__gone {
   uint64_t key;
+  uint32_t slot;
   uint8_t kind;
-  uint8_t flags;
-  uint8_t used;
+  uint8_t form;
+  uint8_t hidden; /* the hash means another block now: only to be let go of */
 };
 
 struct kvs__orphan {
   uint64_t key; /* the block that waits */
   uint64_t parent;
-  uint64_t local; /* its local hash; once joined, its block */
+  uint64_t local; /* its local hash */
   uint32_t next;  /* waiting for the same parent; or next free; or next to be joined */
   uint32_t previous;
-  uint32_t depth;
+  uint32_t slot; /* its predecessor's, once that is known */
   uint8_t kind;
-  uint8_t key_flags;
-  uint8_t parent_flags;
+  uint8_t key_form;
+  uint8_t parent_form;
   uint8_t used;
 };
 
@@ -171,32 +131,31 @@ struct kvs__engine {
   uint8_t media_count;
   uint8_t groups_count;
   uint8_t media_made; /* names that nobody had used before */
-  struct kvs__kind kinds[KVS_KINDS_MAX];
+  struct kvs__kind *kinds[KVS_KINDS_MAX];
   struct kvs__medium media[KVS_MEDIA_MAX];
   struct kvs__group groups[KVS_KINDS_MAX];
   int64_t sequence;
   uint64_t lives;
   uint64_t held;    /* entries with copies */
   uint64_t untied;  /* held and not tied */
-  uint64_t ghosts_live;
   uint64_t counters[KVS_COUNTERS_COUNT];
-  struct kvs__entries_table entries;
   struct kvs__name **names; /* 0 stays unused */
   uint32_t names_count;
   uint32_t names_capacity;
   uint32_t names_free; /* head of a chain of free numbers, kept in names_next */
   uint32_t *names_next;
   struct kvs__map names_by_hash;
-  struct kvs__ghost *ghosts;
-  uint32_t ghosts_capacity;
-  uint32_t ghosts_at; /* where the next goes */
+  struct kvs__gone *gone;
+  uint32_t gone_count;
+  uint32_t gone_capacity;
+  uint32_t gone_mapped; /* so many are in the map */
+  struct kvs__map gone_by_key;
   struct kvs__orphan *orphans; /* 0 stays unused */
   uint32_t orphans_count;      /* slots in use at some time */
   uint32_t orphans_capacity;
   uint32_t orphans_free;
   uint32_t orphans_live;
   struct kvs__map orphans_by_parent;
-  struct kvs__map aliases; /* mix(block, kind) -> engine hashes beyond the first */
 };
 
 /* ---- the index ---- */
@@ -222,7 +181,8 @@ struct kvs_index {
   unsigned slice; /* blocks changed since readers were let in */
   struct kvs__memory memory;
   struct kvs__hasher hasher;
-  struct kvs__blocks_table blocks;
+  struct kvs__segments segments;
+  struct kvs__runs runs;
   struct kvs__sets sets;
   struct kvs__engine **engines;
   uint32_t engines_count;
@@ -250,12 +210,12 @@ int kvs__model_refresh(kvs_index *index, uint32_t model);
 
 /* record.c: one record's parts. All under `writing`, and `state` where readers can see. */
 int kvs__record_medium(kvs_index *index, struct kvs__engine *engine, const char *text, size_t bytes, int make);
-int kvs__record_kind(struct kvs__engine *engine, int medium, uint32_t group, int make);
-void kvs__record_doubt(kvs_index *index, struct kvs__engine *engine, int medium, enum kvs_reason reason);
-void kvs__record_doubt_all(kvs_index *index, struct kvs__engine *engine, enum kvs_reason reason);
+int kvs__record_kind(kvs_index *index, struct kvs__engine *engine, int medium, uint32_t group, int make);
+void kvs__record_doubt(struct kvs__engine *engine, int medium, enum kvs_reason reason);
+void kvs__record_doubt_all(struct kvs__engine *engine, enum kvs_reason reason);
 void kvs__record_lower(struct kvs__engine *engine, int medium, enum kvs_reason reason); /* exact -> partial */
 uint8_t kvs__record_trust(const struct kvs__engine *engine);
-/* Drop every entry of a medium (-1: of all) and its ghosts and orphans; counts what was held. */
+/* Drop every entry of a medium (-1: of all) and its orphans; counts what was held. */
 uint64_t kvs__record_drop(kvs_index *index, struct kvs__engine *engine, int medium);
 void kvs__record_init(struct kvs__engine *engine);
 void kvs__record_reset(kvs_index *index, struct kvs__engine *engine); /* a new life */
@@ -272,48 +232,56 @@ int kvs__key_make(kvs_index *index, struct kvs__engine *engine, const struct kvs
 void kvs__key_hold(struct kvs__engine *engine, struct kvs__key key);
 void kvs__key_release(kvs_index *index, struct kvs__engine *engine, struct kvs__key key);
 
-struct kvs__entry *kvs__entry_find(const kvs_index *index, const struct kvs__engine *engine,
-                                   struct kvs__key key, uint32_t kind);
-static inline int kvs__entry_held(const struct kvs__entry *entry) {
-  return entry != NULL && !(entry->flags & KVS__ENTRY_GHOST);
+/* ---- entries.c ---- */
+
+static inline struct kvs__seat kvs__entry_find(const struct kvs__engine *engine, struct kvs__key key,
+                                               uint32_t kind) {
+  return kvs__keys_find(&engine->kinds[kind]->held[key.form], key.value);
 }
-int kvs__entry_doubtful(const struct kvs__engine *engine, const struct kvs__entry *entry);
 
-/* holders.c: the common ground of records. 0 = out of memory, nothing changed. */
-int kvs__hold(kvs_index *index, struct kvs__engine *engine, uint32_t kind, uint64_t block, uint32_t depth);
-int kvs__unhold(kvs_index *index, struct kvs__engine *engine, uint32_t kind, uint64_t block);
-
-/* entries.c: storing and removing one hash. */
+/* Where a block hangs, and so what it is. */
 struct kvs__tie {
-  int known; /* block and depth are */
+  int known;       /* then its block hash, and the slot and depth to find it behind */
+  uint32_t parent; /* slot, KVS__SLOT_NONE = it begins a prompt */
   uint64_t block;
-  uint32_t depth;
-  int orphan; /* not known, but these are: */
+  int orphan; /* else these, where it has tokens */
   uint64_t local;
-  struct kvs__key parent;
+  struct kvs__key waits_for;
 };
 
 enum kvs__entered { KVS__ENTERED_NEW, KVS__ENTERED_COPY, KVS__ENTERED_AGAIN, KVS__ENTERED_FAILED };
-/* Enter one hash of a stored event; `again`: a held entry that is not doubtful gets no copy. */
+/* Enter one hash of a stored event; `again`: a held entry that is not doubtful gets no copy. `value` is its item's. */
 enum kvs__entered kvs__enter(kvs_index *index, struct kvs__engine *engine, struct kvs__key key, uint32_t kind,
-                             const struct kvs__tie *tie, int again);
+                             const struct kvs__tie *tie, int again, uint32_t *value);
 enum kvs__left { KVS__LEFT, KVS__LEFT_UNKNOWN, KVS__LEFT_FAILED };
 enum kvs__left kvs__leave(kvs_index *index, struct kvs__engine *engine, struct kvs__key key, uint32_t kind);
-/* Undo all that an entry or a ghost means elsewhere; its slot and its reference to a name are the caller's to take
- * away. 0 = out of memory, nothing changed. */
-int kvs__entry_drop(kvs_index *index, struct kvs__engine *engine, struct kvs__entry *entry);
-/* Any tied entry of this hash, held or ghost: own kind first. */
-const struct kvs__entry *kvs__tied_anywhere(const kvs_index *index, const struct kvs__engine *engine,
-                                            struct kvs__key key, uint32_t kind);
-int kvs__held_anywhere(const kvs_index *index, const struct kvs__engine *engine, struct kvs__key key);
+
+/* The slot of a hash that is tied in any kind, or was until this frame: own kind first. KVS__SLOT_NONE = none. */
+uint32_t kvs__tied_anywhere(kvs_index *index, struct kvs__engine *engine, struct kvs__key key, uint32_t kind);
+int kvs__held_anywhere(const struct kvs__engine *engine, struct kvs__key key);
+
+/* Take away all items of a kind that `goes` says yes to (NULL: all), whatever their copies; how many went. Those that
+ * no memory was left for stay. */
+typedef int (*kvs__goes)(void *context, const kvs_index *index, uint32_t value);
+uint64_t kvs__kind_drop(kvs_index *index, struct kvs__engine *engine, uint32_t kind, kvs__goes goes,
+                        void *context);
+
+/* Let go of what the frame removed. */
+void kvs__gone_flush(kvs_index *index, struct kvs__engine *engine);
+
+/* holders.c: who holds a block. 0 = out of memory, nothing changed. */
+int kvs__hold(kvs_index *index, struct kvs__engine *engine, uint32_t kind, uint32_t slot);
+int kvs__unhold(kvs_index *index, struct kvs__engine *engine, uint32_t kind, uint32_t slot);
+/* Make the block that a tie describes, and hold it. KVS__SLOT_NONE = out of memory, nothing changed. */
+uint32_t kvs__hold_child(kvs_index *index, struct kvs__engine *engine, uint32_t kind, uint32_t parent,
+                         uint64_t block);
 
 /* orphans.c */
 uint32_t kvs__orphan_add(kvs_index *index, struct kvs__engine *engine, struct kvs__key key, uint32_t kind,
                          struct kvs__key parent, uint64_t local); /* 0 = no room */
 void kvs__orphan_remove(kvs_index *index, struct kvs__engine *engine, uint32_t orphan);
 /* A hash has just been tied: whoever waited for it follows. */
-void kvs__join(kvs_index *index, struct kvs__engine *engine, struct kvs__key key, uint32_t kind, uint64_t block,
-               uint32_t depth);
+void kvs__join(kvs_index *index, struct kvs__engine *engine, struct kvs__key key, uint32_t slot);
 void kvs__orphans_end(kvs_index *index, struct kvs__engine *engine);
 
 /* evict.c: give up the deepest blocks of the largest record. 0 = there was nothing to give. */

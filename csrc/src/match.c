@@ -5,7 +5,9 @@
  *   groups.c   the longest match where a model has several groups
  *
  * Here: which walks, and rows out of what they found. */
+
 #include <stdlib.h>
+#include <string.h>
 
 #include "walk.h"
 
@@ -24,8 +26,8 @@ static int fastest(const kvs_index *index, const struct kvs__engine *engine, int
   if (set == 0) return best;
   for (uint32_t kind = 0; kind < engine->kinds_count; kind++) {
     const struct kvs__medium_name *mine, *other;
-    int medium = engine->kinds[kind].medium;
-    if (engine->kinds[kind].group != group) continue;
+    int medium = engine->kinds[kind]->medium;
+    if (engine->kinds[kind]->group != group) continue;
     if (!kvs__sets_has(&index->sets, set, KVS__HOLDER(engine->number, kind))) continue;
     if (best < 0) {
       best = medium;
@@ -50,11 +52,12 @@ static int add_media(const struct kvs__asking *asking, const struct kvs__walk *w
   const kvs_index *index = asking->index;
   int group = kvs__main_group(engine);
   uint32_t blocks[KVS_MEDIA_MAX] = {0};
-  for (uint32_t run = 0; run < walk->runs_count && walk->runs[run].start < row->blocks; run++) {
-    uint32_t end = kvs__run_end(walk, run);
-    int medium = fastest(index, engine, group, walk->runs[run].set);
+  for (uint32_t stretch = 0; stretch < walk->stretches_count && walk->stretches[stretch].start < row->blocks;
+       stretch++) {
+    uint32_t end = kvs__stretch_end(walk, stretch);
+    int medium = fastest(index, engine, group, walk->stretches[stretch].set);
     if (end > row->blocks) end = row->blocks;
-    blocks[medium < 0 ? gpu_of(engine) : medium] += end - walk->runs[run].start;
+    blocks[medium < 0 ? gpu_of(engine) : medium] += end - walk->stretches[stretch].start;
   }
   row->media_at = rows->media_count;
   row->media_count = 0;
@@ -199,7 +202,7 @@ static kvs_status ask(struct kvs__asking *asking, const kvs_matches **matches) {
     whole = *matches != NULL;
   }
   for (uint32_t i = 0; i < asking->walks_count; i++) {
-    free(asking->walks[i].runs);
+    free(asking->walks[i].stretches);
     free(asking->walks[i].alive);
   }
   free(asking->walks);

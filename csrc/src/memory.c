@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 static int may_grow(struct kvs__memory *memory, size_t bytes) {
   uint64_t limit = memory->limit;
@@ -49,4 +50,19 @@ void kvs__free(struct kvs__memory *memory, void *pointer, size_t bytes) {
   assert(memory->used >= bytes);
   memory->used -= bytes;
   free(pointer);
+}
+
+void *kvs__map_pages(struct kvs__memory *memory, size_t bytes) {
+  void *pages;
+  if (!may_grow(memory, bytes)) return NULL;
+  pages = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (pages == MAP_FAILED) return NULL;
+  count(memory, bytes);
+  return pages;
+}
+
+void kvs__unmap_pages(struct kvs__memory *memory, void *pages, size_t bytes) {
+  assert(memory->used >= bytes);
+  memory->used -= bytes;
+  munmap(pages, bytes);
 }

@@ -24,4 +24,8 @@ void *kvs__alloc_zero(struct kvs__memory *memory, size_t bytes);
 void *kvs__resize(struct kvs__memory *memory, void *old, size_t bytes_old, size_t bytes_new);
 void kvs__free(struct kvs__memory *memory, void *pointer, size_t bytes);
 
+/* Whole pages straight from the system, and straight back; NULL as above. */
+void *kvs__map_pages(struct kvs__memory *memory, size_t bytes);
+void kvs__unmap_pages(struct kvs__memory *memory, void *pages, size_t bytes);
+
 #endif

@@ -1,12 +1,16 @@
 /* Blocks whose predecessor is not known yet: their local hash waits, filed under the predecessor's engine hash.
  *
  * An orphan's entry is held and listed, but tied to no block, so it never matches. */
+#include <assert.h>
+#include <string.h>
+
 #include "index.h"
 
 enum { FREE = 0, FILED = 1, JOINING = 2 }; /* kvs__orphan.used */
 
-static uint64_t file_under(const kvs_index *index, uint64_t parent, uint8_t flags) {
-  return kvs__entry_place(&index->hasher, parent, 0, flags);
+static uint64_t file_under(struct kvs__key parent) {
+  /* Names are numbers, so they would share a file with small integers; whoever looks compares in full anyway. */
+  return parent.form == KVS__NAMES ? ~parent.value : parent.value;
 }
 
 static uint32_t take(kvs_index *index, struct kvs__engine *engine) {
@@ -35,7 +39,7 @@ static void give(struct kvs__engine *engine, uint32_t number) {
 
 uint32_t kvs__orphan_add(kvs_index *index, struct kvs__engine *engine, struct kvs__key key, uint32_t kind,
                          struct kvs__key parent, uint64_t local) {
-  uint64_t filed = file_under(index, parent.value, parent.flags);
+  uint64_t filed = file_under(parent);
   uint32_t head = kvs__map_get(&engine->orphans_by_parent, filed);
   uint32_t number;
   struct kvs__orphan *orphan;
@@ -49,10 +53,10 @@ uint32_t kvs__orphan_add(kvs_index *index, struct kvs__engine *engine, struct kv
   orphan = &engine->orphans[number];
   memset(orphan, 0, sizeof *orphan);
   orphan->key = key.value;
-  orphan->key_flags = key.flags;
+  orphan->key_form = key.form;
   orphan->kind = (uint8_t)kind;
   orphan->parent = parent.value;
-  orphan->parent_flags = parent.flags;
+  orphan->parent_form = parent.form;
   orphan->local = local;
   orphan->used = FILED;
   orphan->next = head;
@@ -65,8 +69,8 @@ uint32_t kvs__orphan_add(kvs_index *index, struct kvs__engine *engine, struct kv
 /* Take it out of its file, but keep its slot. */
 static void unfile(kvs_index *index, struct kvs__engine *engine, uint32_t number) {
   struct kvs__orphan *orphan = &engine->orphans[number];
-  struct kvs__key parent = {orphan->parent, orphan->parent_flags};
-  uint64_t filed = file_under(index, orphan->parent, orphan->parent_flags);
+  struct kvs__key parent = {orphan->parent, orphan->parent_form};
+  uint64_t filed = file_under(parent);
   if (orphan->next != 0) engine->orphans[orphan->next].previous = orphan->previous;
   if (orphan->previous != 0)
     engine->orphans[orphan->previous].next = orphan->next;
@@ -84,47 +88,49 @@ void kvs__orphan_remove(kvs_index *index, struct kvs__engine *engine, uint32_t n
   give(engine, number);
 }
 
-/* Tie a held, untied entry. 0 = out of memory: it stays untied for good. */
-static int tie(kvs_index *index, struct kvs__engine *engine, struct kvs__entry *entry, uint64_t block,
-               uint32_t depth) {
-  if (!kvs__hold(index, engine, entry->kind, block, depth)) {
-    kvs__record_lower(engine, engine->kinds[entry->kind].medium, KVS_REASON_MEMORY);
-    return 0;
-  }
-  entry->flags = (entry->flags & (KVS__ENTRY_USED | KVS__ENTRY_BYTES)) | KVS__ENTRY_TIED;
-  entry->block = block;
-  entry->depth = depth;
+/* Tie a held, untied item to a block that is held for it by now. */
+static void tied(struct kvs__engine *engine, struct kvs__key key, uint32_t kind, uint32_t slot) {
+  struct kvs__seat seat = kvs__entry_find(engine, key, kind);
+  seat.bucket->values[seat.at] = slot;
   engine->untied--;
-  return 1;
 }
 
-/* Tie every other kind's untied entry of this hash to the same block. */
-static void tie_kinds(kvs_index *index, struct kvs__engine *engine, struct kvs__key key, uint64_t block,
-                      uint32_t depth) {
+/* No memory: it stays untied for good. */
+static void stays(struct kvs__engine *engine, struct kvs__key key, uint32_t kind) {
+  struct kvs__seat seat = kvs__entry_find(engine, key, kind);
+  seat.bucket->values[seat.at] = KVS__UNTIED;
+  kvs__record_lower(engine, engine->kinds[kind]->medium, KVS_REASON_MEMORY);
+}
+
+/* Tie every other kind's untied item of this hash to the same block. */
+static void tie_kinds(kvs_index *index, struct kvs__engine *engine, struct kvs__key key, uint32_t slot) {
   for (uint32_t kind = 0; kind < engine->kinds_count; kind++) {
-    struct kvs__entry *entry = kvs__entry_find(index, engine, key, kind);
-    if (!kvs__entry_held(entry) || entry->flags & KVS__ENTRY_TIED) continue;
-    if (entry->flags & KVS__ENTRY_ORPHAN) {
-      /* One that is on its way already is left to whoever takes it from the stack. */
-      if (engine->orphans[entry->block].used == FILED)
-        kvs__orphan_remove(index, engine, (uint32_t)entry->block);
-      entry->flags &= (uint8_t)~KVS__ENTRY_ORPHAN;
-    }
-    if (tie(index, engine, entry, block, depth)) kvs__breathe(index, 1);
+    struct kvs__seat seat = kvs__entry_find(engine, key, kind);
+    uint32_t value;
+    if (seat.bucket == NULL) continue;
+    value = seat.bucket->values[seat.at];
+    if (kvs__is_tied(value)) continue;
+    /* One that is on its way already is left to whoever takes it from the stack. */
+    if (kvs__is_orphan(value) && engine->orphans[value - KVS__SLOT_END].used == FILED)
+      kvs__orphan_remove(index, engine, value - KVS__SLOT_END);
+    if (kvs__hold(index, engine, kind, slot))
+      tied(engine, key, kind, slot);
+    else
+      stays(engine, key, kind);
+    kvs__breathe(index, 1);
   }
 }
 
-/* Move all that wait for this hash onto the stack `todo`, with the block they get. */
-static uint32_t follow(kvs_index *index, struct kvs__engine *engine, struct kvs__key key, uint64_t block,
-                       uint32_t depth, uint32_t todo) {
-  uint32_t number = kvs__map_get(&engine->orphans_by_parent, file_under(index, key.value, key.flags));
+/* Move all that wait for this hash onto the stack `todo`, with the block they follow. */
+static uint32_t follow(kvs_index *index, struct kvs__engine *engine, struct kvs__key key, uint32_t slot,
+                       uint32_t todo) {
+  uint32_t number = kvs__map_get(&engine->orphans_by_parent, file_under(key));
   while (number != 0) {
     struct kvs__orphan *orphan = &engine->orphans[number];
     uint32_t next = orphan->next;
-    if (orphan->parent == key.value && orphan->parent_flags == key.flags) {
+    if (orphan->parent == key.value && orphan->parent_form == key.form) {
       unfile(index, engine, number);
-      orphan->local = kvs__mix(&index->hasher, block, orphan->local);
-      orphan->depth = depth < KVS__DEPTH_MAX ? depth + 1 : depth;
+      orphan->slot = slot;
       orphan->used = JOINING;
       orphan->next = todo;
       todo = number;
@@ -134,27 +140,31 @@ static uint32_t follow(kvs_index *index, struct kvs__engine *engine, struct kvs_
   return todo;
 }
 
-void kvs__join(kvs_index *index, struct kvs__engine *engine, struct kvs__key key, uint32_t kind, uint64_t block,
-               uint32_t depth) {
+void kvs__join(kvs_index *index, struct kvs__engine *engine, struct kvs__key key, uint32_t slot) {
   uint32_t todo;
-  (void)kind;
   if (engine->untied == 0) return;
-  tie_kinds(index, engine, key, block, depth);
-  todo = follow(index, engine, key, block, depth, 0);
+  tie_kinds(index, engine, key, slot);
+  todo = follow(index, engine, key, slot, 0);
   while (todo != 0) {
     struct kvs__orphan orphan = engine->orphans[todo];
-    struct kvs__key waiting = {orphan.key, orphan.key_flags};
-    struct kvs__entry *entry = kvs__entry_find(index, engine, waiting, orphan.kind);
-    give(engine, todo);
+    struct kvs__key waiting = {orphan.key, orphan.key_form};
+    struct kvs__seat seat = kvs__entry_find(engine, waiting, orphan.kind);
+    uint32_t mine = todo, child;
     todo = orphan.next;
-    if (!kvs__entry_held(entry) || entry->flags & KVS__ENTRY_TIED)
-      continue; /* tied through another kind meanwhile */
-    entry->flags &= (uint8_t)~KVS__ENTRY_ORPHAN;
-    if (!tie(index, engine, entry, orphan.local, orphan.depth)) continue;
+    give(engine, mine);
+    /* It may have been tied through another kind meanwhile. */
+    if (seat.bucket == NULL || seat.bucket->values[seat.at] != KVS__ORPHAN(mine)) continue;
+    child = kvs__hold_child(index, engine, orphan.kind, orphan.slot,
+                            kvs__mix(&index->hasher, kvs__slot_hash(&index->runs, orphan.slot), orphan.local));
+    if (child == KVS__SLOT_NONE) {
+      stays(engine, waiting, orphan.kind);
+      continue;
+    }
+    tied(engine, waiting, orphan.kind, child);
     engine->counters[KVS_COUNTER_ORPHANS_JOINED]++;
     kvs__breathe(index, 1);
-    tie_kinds(index, engine, waiting, orphan.local, orphan.depth);
-    todo = follow(index, engine, waiting, orphan.local, orphan.depth, todo);
+    tie_kinds(index, engine, waiting, child);
+    todo = follow(index, engine, waiting, child, todo);
   }
 }
 

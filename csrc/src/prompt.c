@@ -1,6 +1,7 @@
 #include "prompt.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 int kvs__query_is_sound(const kvs_query *query) {
   if (query == NULL || (query->tokens == NULL && query->tokens_count > 0)) return 0;

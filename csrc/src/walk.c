@@ -50,7 +50,7 @@ static struct kvs__engine *candidate(const struct kvs__asking *asking, const str
   int group = kvs__main_group(engine);
   if (group < 0) return NULL;
   if (asking->model >= 0 && engine->model != (uint32_t)asking->model) return NULL;
-  if (engine->kinds[KVS__HOLDER_KIND(holder)].group != group) return NULL;
+  if (engine->kinds[KVS__HOLDER_KIND(holder)]->group != group) return NULL;
   return kvs__walk_fits(walk, engine, &engine->groups[group]) ? engine : NULL;
 }
 
@@ -74,7 +74,7 @@ static int add_candidates(struct kvs__asking *asking, struct kvs__walk *walk, ui
 
 int kvs__group_holds(const kvs_index *index, const struct kvs__engine *engine, int group, uint32_t set) {
   for (uint32_t kind = 0; kind < engine->kinds_count; kind++)
-    if (engine->kinds[kind].group == group &&
+    if (engine->kinds[kind]->group == group &&
         kvs__sets_has(&index->sets, set, KVS__HOLDER(engine->number, kind)))
       return 1;
   return 0;
@@ -100,41 +100,76 @@ static void thin_out(struct kvs__asking *asking, struct kvs__walk *walk, uint32_
   walk->alive_count = kept;
 }
 
-static uint32_t holders_of(const kvs_index *index, uint64_t hash) {
-  const struct kvs__block *block = kvs__blocks_first(&index->blocks, hash);
-  while (block != NULL && block->hash != hash)
-    block = kvs__blocks_next(&index->blocks, hash, (struct kvs__block *)(uintptr_t)block);
-  return block == NULL ? 0 : block->set;
+/* The next `count` block hashes of what is asked, from block `at` on. */
+static const uint64_t *next_hashes(const struct kvs__asking *asking, struct kvs__prompt *prompt,
+                                   uint64_t *buffer, uint32_t at, uint32_t count) {
+  if (asking->hashes != NULL) return asking->hashes + at;
+  for (uint32_t i = 0; i < count; i++) buffer[i] = kvs__prompt_next(prompt);
+  return buffer;
+}
+
+/* How many of the next blocks lie behind `slot` in its run, with the same holders. */
+static uint32_t unchanged(const struct kvs__runs *runs, uint32_t slot, uint32_t set, const uint64_t *hashes,
+                          uint32_t count) {
+  const struct kvs__run *run = kvs__run_of(runs, slot);
+  uint32_t place = (slot & 63) + 1, same = 0;
+  const uint64_t *here = run->hashes + place;
+  const uint32_t *sets = kvs__run_sets(run) + place;
+  if (count > run->used - place) count = run->used - place;
+  while (same < count && here[same] == hashes[same] && sets[same] == set) same++;
+  return same;
+}
+
+/* Another holder set from block `at` on. 1 = go on, 0 = nobody is left, -1 = out of memory. */
+static int change(struct kvs__asking *asking, struct kvs__walk *walk, uint32_t set, uint32_t at) {
+  if (at == 0 && !add_candidates(asking, walk, set)) return -1;
+  if (at > 0) thin_out(asking, walk, set, at);
+  if (walk->alive_count == 0 && !walk->endless) return 0;
+  if (!kvs__room((void **)&walk->stretches, &walk->stretches_capacity, walk->stretches_count,
+                 sizeof *walk->stretches))
+    return -1;
+  walk->stretches[walk->stretches_count].set = set;
+  walk->stretches[walk->stretches_count].start = at;
+  walk->stretches_count++;
+  return 1;
 }
 
 int kvs__walk_run(struct kvs__asking *asking, struct kvs__walk *walk) {
-  kvs_index *index = asking->index;
+  const struct kvs__runs *runs = &asking->index->runs;
   struct kvs__prompt prompt;
-  uint64_t total;
-  uint32_t previous = 0;
+  uint64_t buffer[KVS__RUN_BLOCKS], total;
+  uint32_t slot = KVS__SLOT_NONE, set = 0;
+  int going = 1;
   if (asking->hashes != NULL) {
     total = asking->hashes_count;
   } else {
     total = asking->query->tokens_count / walk->block_size;
-    kvs__prompt_begin(&prompt, index, asking->query, asking->extras, walk->block_size,
+    kvs__prompt_begin(&prompt, asking->index, asking->query, asking->extras, walk->block_size,
                       walk->dialect == KVS__ANY_DIALECT ? KVS_DIALECT_ABSENT : walk->dialect);
   }
   if (total > UINT32_MAX) total = UINT32_MAX;
-  for (uint32_t i = 0; i < total; i++) {
-    uint32_t set = holders_of(index, asking->hashes != NULL ? asking->hashes[i] : kvs__prompt_next(&prompt));
-    if (i == 0 || set != previous) {
-      if (i == 0 && !add_candidates(asking, walk, set)) return 0;
-      if (i > 0) thin_out(asking, walk, set, i);
-      if (walk->alive_count == 0 && !walk->endless) break;
-      if (!kvs__room((void **)&walk->runs, &walk->runs_capacity, walk->runs_count, sizeof *walk->runs))
-        return 0;
-      walk->runs[walk->runs_count].set = set;
-      walk->runs[walk->runs_count].start = i;
-      walk->runs_count++;
-      previous = set;
+  while (going > 0 && walk->length < total) {
+    uint32_t count =
+        total - walk->length < KVS__RUN_BLOCKS ? (uint32_t)(total - walk->length) : KVS__RUN_BLOCKS;
+    const uint64_t *hashes = next_hashes(asking, &prompt, buffer, walk->length, count);
+    for (uint32_t i = 0; i < count;) {
+      uint32_t now;
+      if (slot != KVS__SLOT_NONE) {
+        uint32_t same = unchanged(runs, slot, set, hashes + i, count - i);
+        slot += same;
+        i += same;
+        walk->length += same;
+        if (i == count) break;
+      }
+      slot = kvs__runs_find(runs, slot, hashes[i]);
+      now = slot == KVS__SLOT_NONE ? 0 : kvs__slot_set(runs, slot);
+      if (walk->length == 0 || now != set) going = change(asking, walk, now, walk->length);
+      if (going <= 0) break;
+      set = now;
+      i++;
+      walk->length++;
     }
-    walk->length = i + 1;
   }
   for (uint32_t i = 0; i < walk->alive_count; i++) walk->alive[i].length = walk->length;
-  return 1;
+  return going >= 0;
 }

@@ -1,6 +1,6 @@
 /* One walk along a prompt's chain of blocks.
  *
- *   run     neighbouring blocks with the same holder set: along a prompt there are few
+ *   stretch neighbouring blocks with the same holder set: along a prompt there are few
  *   alive   engines whose counted group has held every block so far; when none is left the walk stops
  *
  * All under the readers' lock: runs name holder sets. */
@@ -12,7 +12,7 @@
 
 #define KVS__ANY_DIALECT 0
 
-struct kvs__run {
+struct kvs__stretch {
   uint32_t set; /* 0 = held by nobody */
   uint32_t start;
 };
@@ -27,9 +27,9 @@ struct kvs__walk {
   uint8_t dialect;     /* KVS__ANY_DIALECT where the prompt has nothing that dialects show differently */
   int endless;
   uint32_t length; /* blocks walked */
-  struct kvs__run *runs;
-  uint32_t runs_count;
-  uint32_t runs_capacity;
+  struct kvs__stretch *stretches;
+  uint32_t stretches_count;
+  uint32_t stretches_capacity;
   struct kvs__alive *alive; /* those still alive first */
   uint32_t alive_count;
   uint32_t seen_count;
@@ -65,8 +65,8 @@ int kvs__group_holds(const kvs_index *index, const struct kvs__engine *engine, i
 /* Walk to the end of what anybody can match. 0 = out of memory. */
 int kvs__walk_run(struct kvs__asking *asking, struct kvs__walk *walk);
 
-static inline uint32_t kvs__run_end(const struct kvs__walk *walk, uint32_t run) {
-  return run + 1 < walk->runs_count ? walk->runs[run + 1].start : walk->length;
+static inline uint32_t kvs__stretch_end(const struct kvs__walk *walk, uint32_t stretch) {
+  return stretch + 1 < walk->stretches_count ? walk->stretches[stretch + 1].start : walk->length;
 }
 
 /* groups.c: one engine's longest match in blocks, given how far its counted group was alive; -1 = out of memory. */

@@ -70,7 +70,8 @@ static inline void *check_alloc(size_t bytes) {
 }
 
 /* One a file, called by main.c in this order. */
-void tests_of_table(void);
+void tests_of_keys(void);
+void tests_of_runs(void);
 void tests_of_map(void);
 void tests_of_sets(void);
 void tests_of_decode(void);

@@ -52,7 +52,8 @@ int main(int count, char **arguments) {
   if (count > 2) check_state.seed = strtoull(arguments[2], NULL, 0);
   signal(SIGALRM, timed_out);
   printf("seed %" PRIu64 "\n", check_state.seed);
-  tests_of_table();
+  tests_of_keys();
+  tests_of_runs();
   tests_of_map();
   tests_of_sets();
   tests_of_decode();

@@ -125,6 +125,23 @@ static inline kvs_applied drop(struct scene *scene, uint32_t engine, uint32_t pr
   return tell(scene, engine, &pack);
 }
 
+/* GPU copies go, and a placeholder says where they went, in one frame. */
+static inline kvs_applied move(struct scene *scene, uint32_t engine, uint32_t prompt, uint32_t from,
+                               uint32_t to, const char *medium) {
+  static _Thread_local struct telling telling;
+  struct pack pack = {0};
+  telling_begin(&telling, prompt, from, to);
+  wire_batch_begin(&pack, WIRE_BATCH_3, 2);
+  wire_removed(&pack, telling.hashes, to - from, 0, "GPU", -1, WIRE_MAP);
+  telling.event.medium = medium;
+  telling.event.tokens_count = 0;
+  telling.event.block_size = 0;
+  telling.event.has_parent = 0;
+  wire_stored(&pack, &telling.event, WIRE_MAP);
+  wire_batch_end(&pack, WIRE_BATCH_3);
+  return tell(scene, engine, &pack);
+}
+
 static inline kvs_applied say_cleared(struct scene *scene, uint32_t engine) {
   struct pack pack = {0};
   wire_batch_begin(&pack, WIRE_BATCH_3, 1);

@@ -88,7 +88,7 @@ static void books_balance(const struct scene *scene, unsigned engines) {
     }
     CHECK_EQUAL(in_media, status.entries);
     CHECK_EQUAL(doubtful, listed_doubtful);
-    CHECK(status.orphans <= KVS_ORPHANS_MAX && status.ghosts <= KVS_GHOSTS_MAX);
+    CHECK(status.orphans <= KVS_ORPHANS_MAX);
     entries += status.entries;
   }
   CHECK_EQUAL(stats_of(scene).entries, entries);

@@ -27,45 +27,17 @@ static void doubts_beyond_the_epochs(void) {
   scene_end(&scene);
 }
 
-#define REMOVALS (KVS_GHOSTS_MAX + 500)
-
-/* The last 4,096 removals are remembered: a CPU placeholder may still follow them. */
-static void ghosts_beyond_the_queue(void) {
+/* A removed block stays known until its frame ends: the same frame may move it to the CPU, the next one may not. */
+static void removals_are_known_for_a_frame(void) {
   struct scene scene = scene_begin(NULL, 1);
-  for (uint32_t prompt = 1000; prompt < 1000 + REMOVALS; prompt++) {
+  for (uint32_t prompt = 1000; prompt < 6000; prompt++) {
     store(&scene, 0, prompt, 0, 1);
     drop(&scene, 0, prompt, 0, 1, "GPU");
-  }
-  CHECK_EQUAL(status_of(&scene, 0).ghosts, KVS_GHOSTS_MAX);
-  CHECK_EQUAL(status_of(&scene, 0).entries, 0);
-  for (uint32_t prompt = 1000; prompt < 1000 + REMOVALS; prompt++) {
     place(&scene, 0, prompt, 0, 1, "CPU");
-    CHECK_EQUAL(match(&scene, 0, prompt, 1), prompt >= 1000 + REMOVALS - KVS_GHOSTS_MAX);
+    CHECK_EQUAL(match(&scene, 0, prompt, 1), 0);
   }
-  CHECK_EQUAL(status_of(&scene, 0).ghosts, KVS_GHOSTS_MAX); /* a placeholder on the CPU is another entry */
-  /* A store of the entry itself ends its ghost. */
-  store(&scene, 0, 1000 + REMOVALS - 1, 0, 1);
-  CHECK_EQUAL(status_of(&scene, 0).ghosts, KVS_GHOSTS_MAX - 1);
-  CHECK_EQUAL(trust_of(&scene, 0), KVS_TRUST_EXACT);
-  scene_end(&scene);
-}
-
-/* Stored and removed over and over, an entry has one ghost, and the queue forgets it at the right time. */
-static void ghosts_of_one_entry(void) {
-  struct scene scene = scene_begin(NULL, 1);
-  for (unsigned i = 0; i < 3 * KVS_GHOSTS_MAX; i++) {
-    store(&scene, 0, 1, 0, 1);
-    drop(&scene, 0, 1, 0, 1, "GPU");
-    CHECK_EQUAL(status_of(&scene, 0).ghosts, 1);
-  }
-  for (uint32_t prompt = 1000; prompt < 1000 + KVS_GHOSTS_MAX; prompt++) {
-    CHECK_EQUAL(status_of(&scene, 0).ghosts, prompt - 1000 + 1);
-    store(&scene, 0, prompt, 0, 1);
-    drop(&scene, 0, prompt, 0, 1, "GPU");
-  }
-  CHECK_EQUAL(status_of(&scene, 0).ghosts, KVS_GHOSTS_MAX);
-  place(&scene, 0, 1, 0, 1, "CPU");
-  CHECK_EQUAL(match(&scene, 0, 1, 1), 0); /* forgotten */
+  CHECK_EQUAL(status_of(&scene, 0).entries, 5000);
+  CHECK_EQUAL(stats_of(&scene).blocks, 0);
   scene_end(&scene);
 }
 
@@ -258,8 +230,7 @@ static void one_event_of_many_blocks(void) {
 
 void tests_of_limits(void) {
   RUN("limits: more doubts than an entry can count", doubts_beyond_the_epochs);
-  RUN("limits: more removals than are remembered", ghosts_beyond_the_queue);
-  RUN("limits: an entry removed over and over has one ghost", ghosts_of_one_entry);
+  RUN("limits: a removal is known until its frame ends", removals_are_known_for_a_frame);
   RUN("limits: more orphans than are kept", orphans_beyond_their_number);
   RUN("limits: many orphans join at once", many_join_at_once);
   RUN("limits: the ninth medium", the_ninth_medium);

@@ -97,7 +97,6 @@ typedef struct kvs_engine_status {
   uint64_t lives;
   uint64_t entries;
   uint64_t orphans;
-  uint64_t ghosts;
   uint32_t block_size;
   uint32_t media_count;
   uint8_t dialect;

@@ -356,7 +356,6 @@ class Index:
             block_size=status.block_size or None,
             dialect=DIALECT_BY_NUMBER[status.dialect],
             orphans=status.orphans,
-            ghosts=status.ghosts,
             counters=dict(zip(COUNTER_NAMES, status.counters, strict=True)),
         )
 

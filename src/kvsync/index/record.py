@@ -29,7 +29,7 @@ class Record:
     What is known of one engine.
 
     `trust` is the worst over `media`; `sequence` the last number applied; `lives` 1 plus its restarts; `block_size` in
-    tokens, as learned from its stores; `orphans` wait for their predecessor; `ghosts` were removed lately; `counters`
+    tokens, as learned from its stores; `orphans` wait for their predecessor; `counters`
     counts events and hashes by what became of them, over all lives (docs/design/index.md).
     """
 
@@ -42,5 +42,4 @@ class Record:
     block_size: int | None
     dialect: str | None
     orphans: int
-    ghosts: int
     counters: Mapping[str, int]

@@ -246,7 +246,6 @@ def _record_view(record: RecordView) -> dict[str, Any]:
         "block_size": record.block_size,
         "dialect": record.dialect,
         "orphans": record.orphans,
-        "ghosts": record.ghosts,
         "counters": dict(record.counters),
     }
 

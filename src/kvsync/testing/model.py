@@ -48,7 +48,6 @@ class ModelRecord:
     block_size: int | None
     dialect: str | None
     orphans: int
-    ghosts: int
     counters: Mapping[str, int]
 
 
@@ -290,6 +289,5 @@ class ModelIndex:
             block_size=None if leading is None else record.groups[leading].block_size,
             dialect=None if record.dialect is None else record.dialect.value,
             orphans=len(record.orphans),
-            ghosts=len(record.ghosts),
             counters={name: record.counters[name] for name in COUNTERS},
         )

@@ -26,7 +26,7 @@ Where the page leaves a choice, these are taken:
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
@@ -47,7 +47,6 @@ from kvsync.types import GPU, Applied, EngineHash, Trust
 MEDIA_MAX = 8
 KINDS_MAX = 32
 ORPHANS_MAX = 16384
-GHOSTS_MAX = 4096
 
 SLIDING_WINDOW_KINDS = frozenset({"sliding_window", "sliding_window_mla"})
 MAMBA_KIND = "mamba"
@@ -198,7 +197,6 @@ class Record:
     groups: dict[int, GroupFacts] = field(default_factory=dict)
     groups_stored_on_gpu: set[int] = field(default_factory=set)
     ghosts: dict[Slot, Ghost] = field(default_factory=dict)
-    removals: deque[Ghost] = field(default_factory=deque)
     orphans: dict[Slot, Orphan] = field(default_factory=dict)
     dialect: Dialect | None = None
     complete: bool = False
@@ -215,7 +213,6 @@ class Record:
             self.groups,
             self.groups_stored_on_gpu,
             self.ghosts,
-            self.removals,
             self.orphans,
         ):
             part.clear()
@@ -483,16 +480,9 @@ class Record:
         self.orphans.pop(slot, None)
         if entry.block is not None:
             self.ghosts[slot] = Ghost(slot, entry.block)
-            self.removals.append(self.ghosts[slot])
-            if len(self.removals) > GHOSTS_MAX:
-                self.forget(self.removals.popleft())
-
-    def forget(self, ghost: Ghost) -> None:
-        # The entry may have been stored and removed again since: then a younger ghost stands in its place.
-        if self.ghosts.get(ghost.slot) is ghost:
-            del self.ghosts[ghost.slot]
 
     def clear_gpu(self, tally: Tally) -> None:
+        self.ghosts.clear()
         tally.cleared += self.drop(GPU)
         self.media[GPU].trust, self.media[GPU].reason = Trust.EXACT, NO_REASON
         for name in self.media:
@@ -522,6 +512,7 @@ class Record:
         tally = Tally()
         for event in decoded.events:
             self.apply_event(event, tally)
+        self.ghosts.clear()
         for name in ("unknown_tag", "unknown_field", "trailing"):
             self.counters[name] += getattr(decoded, name)
         for name in ("stored", "removed", "cleared", "reannounced"):

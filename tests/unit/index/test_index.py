@@ -199,7 +199,6 @@ def test_a_registered_engine_is_unknown_until_heard(index: Index) -> None:
         block_size=None,
         dialect=None,
         orphans=0,
-        ghosts=0,
         counters=dict.fromkeys(index.record(POD).counters, 0),
     )
 

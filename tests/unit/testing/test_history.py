@@ -36,7 +36,7 @@ def test_histories_tread_every_path() -> None:
             for engine in model.engines():
                 record = model.record(engine)
                 counters.update(record.counters)
-                seen |= {record.trust, record.dialect, record.lives > 1, record.orphans > 0, record.ghosts > 0}
+                seen |= {record.trust, record.dialect, record.lives > 1, record.orphans > 0}
                 seen |= {("media", len(record.media) > 2), ("media", len(record.media) > 4)}
     assert set(operations) == {Apply, Clear, Doubt, Restart, Remove}
     assert {name for name in COUNTERS if not counters[name]} <= NOT_IN_SHORT_ONES

@@ -1,0 +1,133 @@
+#include "pool.h"
+
+#include <assert.h>
+#include <string.h>
+
+#define FIRST_CHUNKS 2u
+
+void kvs__pool_init(struct kvs__pool *pool, uint32_t chunk_bytes, kvs__moved moved) {
+  memset(pool, 0, sizeof *pool);
+  pool->chunk_bytes = chunk_bytes;
+  pool->slab_chunks = KVS__SLAB_BYTES / chunk_bytes;
+  pool->moved = moved;
+}
+
+static uint8_t *address(const struct kvs__pool *pool, uint32_t number) {
+  return pool->slabs[number / pool->slab_chunks] + (size_t)(number % pool->slab_chunks) * pool->chunk_bytes;
+}
+
+static size_t first_bytes(const struct kvs__pool *pool) {
+  return pool->first_chunks == pool->slab_chunks ? KVS__SLAB_BYTES
+                                                 : (size_t)pool->first_chunks * pool->chunk_bytes;
+}
+
+static uint8_t *slab_take(struct kvs__memory *memory, size_t bytes) {
+  return bytes == KVS__SLAB_BYTES ? kvs__map_pages(memory, bytes) : kvs__alloc(memory, bytes);
+}
+
+static void slab_give(struct kvs__memory *memory, uint8_t *slab, size_t bytes) {
+  if (bytes == KVS__SLAB_BYTES)
+    kvs__unmap_pages(memory, slab, bytes);
+  else
+    kvs__free(memory, slab, bytes);
+}
+
+static int grow_first(struct kvs__pool *pool, struct kvs__memory *memory) {
+  uint32_t chunks = pool->first_chunks == 0 ? FIRST_CHUNKS : pool->first_chunks * 2;
+  size_t old_bytes = first_bytes(pool);
+  uint32_t old_chunks = pool->first_chunks;
+  uint8_t *old = pool->slabs[0], *fresh;
+  if (chunks > pool->slab_chunks) chunks = pool->slab_chunks;
+  pool->first_chunks = chunks;
+  fresh = slab_take(memory, first_bytes(pool));
+  if (fresh == NULL) {
+    pool->first_chunks = old_chunks;
+    return 0;
+  }
+  pool->slabs[0] = fresh;
+  pool->slabs_count = 1;
+  if (old_chunks == 0) return 1;
+  memcpy(fresh, old, (size_t)pool->count * pool->chunk_bytes);
+  for (uint32_t i = 0; i < pool->count; i++) pool->moved(pool->owners[i], address(pool, i), i);
+  slab_give(memory, old, old_bytes);
+  return 1;
+}
+
+static int grow_lists(struct kvs__pool *pool, struct kvs__memory *memory) {
+  if (pool->count == pool->owners_capacity) {
+    uint32_t capacity = pool->owners_capacity == 0 ? 4 : pool->owners_capacity * 2;
+    struct kvs__owner *grown =
+        kvs__resize(memory, pool->owners, pool->owners_capacity * sizeof *grown, capacity * sizeof *grown);
+    if (grown == NULL) return 0;
+    pool->owners = grown;
+    pool->owners_capacity = capacity;
+  }
+  if (pool->slabs_count == pool->slabs_capacity) {
+    uint32_t capacity = pool->slabs_capacity == 0 ? 1 : pool->slabs_capacity * 2;
+    uint8_t **grown =
+        kvs__resize(memory, pool->slabs, pool->slabs_capacity * sizeof *grown, capacity * sizeof *grown);
+    if (grown == NULL) return 0;
+    memset(grown + pool->slabs_capacity, 0, (capacity - pool->slabs_capacity) * sizeof *grown);
+    pool->slabs = grown;
+    pool->slabs_capacity = capacity;
+  }
+  return 1;
+}
+
+static int has_room(const struct kvs__pool *pool) {
+  if (pool->slabs_count <= 1) return pool->count < pool->first_chunks;
+  return pool->count < pool->slabs_count * pool->slab_chunks;
+}
+
+void *kvs__pool_take(struct kvs__pool *pool, struct kvs__memory *memory, struct kvs__owner owner,
+                     uint32_t *number) {
+  if (!grow_lists(pool, memory)) return NULL;
+  if (!has_room(pool)) {
+    if (pool->first_chunks < pool->slab_chunks) {
+      if (!grow_first(pool, memory)) return NULL;
+    } else {
+      uint8_t *slab = slab_take(memory, KVS__SLAB_BYTES);
+      if (slab == NULL) return NULL;
+      pool->slabs[pool->slabs_count++] = slab;
+    }
+  }
+  *number = pool->count++;
+  pool->owners[*number] = owner;
+  return address(pool, *number);
+}
+
+/* Shrinking only saves memory; without it, all is as well as before. */
+static void shrink_owners(struct kvs__pool *pool, struct kvs__memory *memory) {
+  uint32_t capacity = pool->owners_capacity / 2;
+  struct kvs__owner *shrunk;
+  if (capacity < 64 || pool->count > pool->owners_capacity / 4) return;
+  shrunk = kvs__resize(memory, pool->owners, pool->owners_capacity * sizeof *shrunk, capacity * sizeof *shrunk);
+  if (shrunk == NULL) return;
+  pool->owners = shrunk;
+  pool->owners_capacity = capacity;
+}
+
+void kvs__pool_give(struct kvs__pool *pool, struct kvs__memory *memory, uint32_t number) {
+  uint32_t last = pool->count - 1;
+  assert(number < pool->count);
+  if (number != last) {
+    memcpy(address(pool, number), address(pool, last), pool->chunk_bytes);
+    pool->owners[number] = pool->owners[last];
+    pool->moved(pool->owners[number], address(pool, number), number);
+  }
+  pool->count--;
+  if (pool->count == 0) {
+    kvs__pool_end(pool, memory);
+  } else if (pool->slabs_count > 1 && pool->count == (pool->slabs_count - 1) * pool->slab_chunks) {
+    slab_give(memory, pool->slabs[--pool->slabs_count], KVS__SLAB_BYTES);
+  }
+  shrink_owners(pool, memory);
+}
+
+void kvs__pool_end(struct kvs__pool *pool, struct kvs__memory *memory) {
+  for (uint32_t i = 0; i < pool->slabs_count; i++)
+    slab_give(memory, pool->slabs[i], i == 0 ? first_bytes(pool) : KVS__SLAB_BYTES);
+  kvs__free(memory, pool->slabs, pool->slabs_capacity * sizeof *pool->slabs);
+  kvs__free(memory, pool->owners, pool->owners_capacity * sizeof *pool->owners);
+  kvs__pool_init(pool, pool->chunk_bytes, pool->moved);
+}

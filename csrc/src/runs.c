@@ -1,0 +1,174 @@
+#include "runs.h"
+
+#include <assert.h>
+#include <string.h>
+
+const uint8_t kvs__run_rooms[KVS__RUN_ROOMS] = {4, 8, 16, 24, 32, 48, 64};
+
+#define RECORD_BYTES (sizeof(uint64_t) + sizeof(uint32_t))
+
+static void moved(struct kvs__owner owner, void *chunk, uint32_t number) {
+  struct kvs__run *run = kvs__run_of(owner.table, owner.number << 6);
+  run->hashes = chunk;
+  run->chunk = number;
+}
+
+void kvs__runs_init(struct kvs__runs *runs) {
+  memset(runs, 0, sizeof *runs);
+  kvs__keys_init(&runs->heads, 0);
+  for (int i = 0; i < KVS__RUN_ROOMS; i++)
+    kvs__pool_init(&runs->pools[i], kvs__run_rooms[i] * (uint32_t)RECORD_BYTES, moved);
+}
+
+void kvs__runs_end(struct kvs__runs *runs, struct kvs__segments *segments, struct kvs__memory *memory) {
+  kvs__keys_end(&runs->heads, segments, memory);
+  for (int i = 0; i < KVS__RUN_ROOMS; i++) kvs__pool_end(&runs->pools[i], memory);
+  for (uint32_t i = 0; i < runs->pages_count; i++)
+    kvs__free(memory, runs->pages[i], KVS__RUNS_PAGE * sizeof **runs->pages);
+  kvs__free(memory, runs->pages, runs->pages_capacity * sizeof *runs->pages);
+  kvs__runs_init(runs);
+}
+
+uint32_t kvs__runs_find(const struct kvs__runs *runs, uint32_t parent, uint64_t hash) {
+  struct kvs__seat seat;
+  if (parent != KVS__SLOT_NONE) {
+    const struct kvs__run *run = kvs__run_of(runs, parent);
+    uint32_t next = (parent & 63) + 1;
+    if (next < run->used && run->hashes[next] == hash) return parent + 1;
+  }
+  seat = kvs__keys_find(&runs->heads, hash);
+  return seat.bucket == NULL ? KVS__SLOT_NONE : seat.bucket->values[seat.at] << 6;
+}
+
+/* ---- run numbers ---- */
+
+static int more_numbers(struct kvs__runs *runs, struct kvs__memory *memory) {
+  if (runs->pages_count == runs->pages_capacity) {
+    uint32_t capacity = runs->pages_capacity == 0 ? 4 : runs->pages_capacity * 2;
+    struct kvs__run **grown =
+        kvs__resize(memory, runs->pages, runs->pages_capacity * sizeof *grown, capacity * sizeof *grown);
+    if (grown == NULL) return 0;
+    runs->pages = grown;
+    runs->pages_capacity = capacity;
+  }
+  runs->pages[runs->pages_count] = kvs__alloc_zero(memory, KVS__RUNS_PAGE * sizeof **runs->pages);
+  if (runs->pages[runs->pages_count] == NULL) return 0;
+  runs->pages_count++;
+  return 1;
+}
+
+/* KVS__SLOT_NONE = no number is left. */
+static uint32_t number_take(struct kvs__runs *runs, struct kvs__memory *memory) {
+  uint32_t number = runs->free;
+  if (number != 0) {
+    runs->free = kvs__run_of(runs, (number - 1) << 6)->next_free;
+    return number - 1;
+  }
+  if (runs->count == KVS__RUNS_MAX) return KVS__SLOT_NONE;
+  if (runs->count == runs->pages_count * KVS__RUNS_PAGE && !more_numbers(runs, memory)) return KVS__SLOT_NONE;
+  return runs->count++;
+}
+
+static void number_give(struct kvs__runs *runs, uint32_t number) {
+  struct kvs__run *run = kvs__run_of(runs, number << 6);
+  memset(run, 0, sizeof *run);
+  run->next_free = runs->free;
+  runs->free = number + 1;
+}
+
+/* ---- chunks ---- */
+
+/* 0 = out of memory, nothing changed. */
+static int resize(struct kvs__runs *runs, struct kvs__memory *memory, uint32_t number, uint8_t size) {
+  struct kvs__run *run = kvs__run_of(runs, number << 6);
+  struct kvs__owner owner = {runs, number};
+  uint32_t chunk;
+  uint64_t *hashes = kvs__pool_take(&runs->pools[size], memory, owner, &chunk);
+  if (hashes == NULL) return 0;
+  memcpy(hashes, run->hashes, run->used * sizeof *hashes);
+  memcpy(hashes + kvs__run_rooms[size], kvs__run_sets(run), run->used * sizeof(uint32_t));
+  kvs__pool_give(&runs->pools[run->size], memory, run->chunk);
+  run->hashes = hashes;
+  run->chunk = chunk;
+  run->size = size;
+  return 1;
+}
+
+static uint32_t append(struct kvs__runs *runs, struct kvs__memory *memory, uint32_t number, uint64_t hash) {
+  struct kvs__run *run = kvs__run_of(runs, number << 6);
+  if (run->used == kvs__run_rooms[run->size] && !resize(runs, memory, number, (uint8_t)(run->size + 1)))
+    return KVS__SLOT_NONE;
+  run->hashes[run->used] = hash;
+  kvs__run_sets(run)[run->used] = 0;
+  return number << 6 | run->used++;
+}
+
+static uint32_t head(struct kvs__runs *runs, struct kvs__segments *segments, struct kvs__memory *memory,
+                     uint64_t hash, uint32_t depth) {
+  struct kvs__owner owner = {runs, 0};
+  struct kvs__run *run;
+  uint32_t number = number_take(runs, memory);
+  if (number == KVS__SLOT_NONE) return KVS__SLOT_NONE;
+  run = kvs__run_of(runs, number << 6);
+  memset(run, 0, sizeof *run);
+  owner.number = number;
+  run->hashes = kvs__pool_take(&runs->pools[0], memory, owner, &run->chunk);
+  if (run->hashes == NULL) {
+    number_give(runs, number);
+    return KVS__SLOT_NONE;
+  }
+  run->depth = depth;
+  if (kvs__keys_insert(&runs->heads, segments, memory, hash, number).bucket == NULL) {
+    kvs__pool_give(&runs->pools[0], memory, run->chunk);
+    number_give(runs, number);
+    return KVS__SLOT_NONE;
+  }
+  return append(runs, memory, number, hash);
+}
+
+uint32_t kvs__runs_make(struct kvs__runs *runs, struct kvs__segments *segments, struct kvs__memory *memory,
+                        uint32_t parent, uint64_t hash, uint32_t depth) {
+  uint32_t slot = kvs__runs_find(runs, parent, hash);
+  if (slot != KVS__SLOT_NONE) return slot;
+  if (parent != KVS__SLOT_NONE) {
+    const struct kvs__run *run = kvs__run_of(runs, parent);
+    if ((parent & 63) + 1u == run->used && run->used < KVS__RUN_BLOCKS)
+      return append(runs, memory, parent >> 6, hash);
+  }
+  return head(runs, segments, memory, hash, depth);
+}
+
+/* ---- emptying ---- */
+
+void kvs__runs_trim(struct kvs__runs *runs, struct kvs__segments *segments, struct kvs__memory *memory,
+                    uint32_t slot) {
+  struct kvs__run *run = kvs__run_of(runs, slot);
+  const uint32_t *sets = kvs__run_sets(run);
+  if (run->live == 0) {
+    kvs__keys_remove(&runs->heads, segments, memory, run->hashes[0]);
+    kvs__pool_give(&runs->pools[run->size], memory, run->chunk);
+    number_give(runs, slot >> 6);
+    if (runs->heads.count == 0) kvs__runs_end(runs, segments, memory); /* the pages of numbers, too */
+    return;
+  }
+  while (sets[run->used - 1] == 0) run->used--;
+  /* One size of slack, so that a run that breathes at a border is not moved with every breath. */
+  if (run->size >= 2 && run->used <= kvs__run_rooms[run->size - 2])
+    (void)resize(runs, memory, slot >> 6, (uint8_t)(run->size - 1));
+}
+
+void kvs__slot_put(struct kvs__runs *runs, struct kvs__segments *segments, struct kvs__memory *memory,
+                   uint32_t slot, uint32_t set) {
+  struct kvs__run *run = kvs__run_of(runs, slot);
+  uint32_t *place = &kvs__run_sets(run)[slot & 63];
+  uint32_t before = *place;
+  *place = set;
+  if (before == 0 && set != 0) {
+    run->live++;
+    runs->blocks++;
+  } else if (before != 0 && set == 0) {
+    run->live--;
+    runs->blocks--;
+    if (run->live == 0 || (slot & 63) + 1u == run->used) kvs__runs_trim(runs, segments, memory, slot);
+  }
+}

@@ -38,7 +38,7 @@ def command(
     pod: PodOption = "pod",
     seconds: SecondsOption = None,
     redact: Annotated[
-        bool, typer.Option("--redact", help="Replace token ids, hashes and names by keyed ones; equal stay equal.")
+        bool, typer.Option("--redact", help="Hide token ids by whole blocks, hashes and names; equal stay equal.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON document.")] = False,
@@ -47,8 +47,9 @@ def command(
     Record the event streams of a pod, with the replays that fill their holes, until Ctrl-C or for --seconds.
 
     The file holds raw frames, and so the token ids of users' prompts: it is written with mode 0600. With
-    --redact, token ids, block hashes and names are replaced by keyed ones, and the key is forgotten: the capture
-    replays as the original does, and no prompt can be matched with it. How often each token occurs still shows.
+    --redact, the token ids of each block are replaced as one, and block hashes and names one by one, by a key that
+    is forgotten: the capture replays as the original does, and no prompt can be matched with it. Which blocks are
+    equal still shows; where blocks hold one token (SGLang's page size 1), that is how often each token occurs.
     `kvsync replay`, `kvsync match` and `kvsync tail` read it.
     """
     from kvsync import __version__

@@ -22,8 +22,8 @@ ffibuilder.set_source(
     sources=sorted(str(path) for path in (ROOT / "src").glob("*.c")),
     include_dirs=[str(ROOT / "include")],
     depends=sorted(str(path) for path in ROOT.glob("*/*.h")),
-    # A wrong pointer width is only a warning to C; here it would corrupt memory. Python compiles with NDEBUG, but a broken
-    # invariant of ours must stop us.
+    # A wrong pointer width is only a warning to C; here it would corrupt memory. Python compiles with NDEBUG, but
+    # a broken invariant of ours must stop us.
     extra_compile_args=["-std=gnu11", "-O3", "-UNDEBUG", "-fvisibility=hidden", "-Werror=incompatible-pointer-types"],
     extra_link_args=["-pthread"],
     py_limited_api=True,

@@ -166,8 +166,14 @@ class Router:
 
     def first_token(self, flight: Flight, now: float) -> None:
         """The answer's first bytes came."""
+        if flight.computed:
+            return
         flight.computed = True
         self.loads.first_token(flight.ticket, now)
+        service_seconds = self.loads.service_seconds(flight.ticket)
+        if service_seconds is not None:
+            tokens = flight.ask.prompt_tokens - flight.pick.estimate.cached_tokens
+            self.rate(flight.ask.model).guess(tokens, service_seconds)
 
     def finish(
         self, flight: Flight, now: float, *, cached_tokens: int | None = None, prompt_tokens: int | None = None

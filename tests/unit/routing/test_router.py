@@ -113,6 +113,17 @@ def test_the_rate_is_learned_from_streams_that_say_what_was_cached() -> None:
     assert set(router.rates()) == {MODEL}
 
 
+def test_a_first_token_is_enough_to_begin_with() -> None:
+    """The rate is near the truth while the very first answer is still under way; a second piece of it adds nothing."""
+    router, ask = Router(dict(BUILT_IN), seed=1), make_ask(*range(100))
+    flight = router.begin(ask, pick(router, ask, 0.0), 0.0, observed=True)
+    router.first_token(flight, 0.8)
+    first = router.rate(MODEL).tokens_per_second
+    assert first == pytest.approx(2_000, rel=0.3)
+    router.first_token(flight, 9.0)
+    assert router.rate(MODEL).tokens_per_second == first
+
+
 def test_an_engine_may_count_tokens_otherwise() -> None:
     """Half of its prompt is half of ours: the rate is learned in the tokens that queues are counted in."""
     router = Router(dict(BUILT_IN), seed=1)

@@ -21,6 +21,7 @@ from kvsync.errors import ClosedError, ConfigError
 from kvsync.index.matches import TRUST_BY_NUMBER, Matches
 from kvsync.index.query import Query
 from kvsync.index.record import MediumRecord, Record
+from kvsync.index.texts import utf8
 from kvsync.index.tokens import Tokens, lend_hashes
 from kvsync.types import GPU, Applied, Engine, EngineHash, ExtraKeys, Match, Trust
 
@@ -122,9 +123,7 @@ class Index:
                         f"engine {engine} is recorded with model {known!r}, not {model!r}: remove() it first"
                     )
                 return self._numbers[engine]
-            name = model.encode()
-            if len(name) > lib.KVS_TEXT_BYTES_MAX:
-                raise ValueError(f"model has {len(name)} bytes, more than {lib.KVS_TEXT_BYTES_MAX}")
+            name = utf8("model", model)
             made = ffi.new("uint32_t *")
             check(lib.kvs_index_engine_add(core, ffi.from_buffer("char[]", name), len(name), made))
             self._engines.append(engine)
@@ -167,7 +166,10 @@ class Index:
         core = self._borrow()
         if sequence is not None and not 0 <= sequence <= SEQUENCE_MAX:
             raise ValueError(f"sequence is {sequence}: give 0 .. 2**63-1, or None where there are no numbers")
-        data = ffi.from_buffer("uint8_t[]", payload)
+        try:
+            data = ffi.from_buffer("uint8_t[]", payload)
+        except TypeError:
+            raise TypeError(f"payload is {type(payload).__name__}: give bytes or another buffer") from None
         applied = ffi.new("kvs_applied *")
         number = self._number(core, engine, model)
         check(lib.kvs_index_apply(core, number, data, len(data), -1 if sequence is None else sequence, applied))
@@ -209,7 +211,7 @@ class Index:
         if medium is None:
             check(call(core, number, ffi.NULL, 0))
             return
-        name = medium.encode()
+        name = utf8("medium", medium)
         status = call(core, number, ffi.from_buffer("char[]", name), len(name))
         if status != lib.KVS_ERR_ARGUMENT:  # a medium that it never named
             check(status)
@@ -305,7 +307,11 @@ class Index:
     def _only(self, engines: Iterable[Engine] | None) -> list[int] | None:
         if engines is None:
             return None
-        return [self._numbers[engine] for engine in engines if engine in self._numbers]
+        asked = list(engines)
+        for engine in asked:
+            if not isinstance(engine, Engine):
+                raise TypeError(f"engines holds {engine!r}: give Engine values")
+        return [self._numbers[engine] for engine in asked if engine in self._numbers]
 
     def _matches(self, core: Any, found: Any) -> Matches:
         return Matches(found, self._engines, lambda medium: self._medium_name(core, medium))

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from kvsync._core import ffi, lib
+from kvsync._core import ffi
+from kvsync.index.texts import utf8
 from kvsync.index.tokens import Tokens, lend_tokens
 from kvsync.types import ExtraKeys
+
+OFFSET_MAX = 2**63 - 1
 
 
 class Query:
@@ -48,9 +51,7 @@ class Query:
         return lent
 
     def _text(self, what: str, text: str) -> tuple[Any, int]:
-        data = text.encode()
-        if len(data) > lib.KVS_TEXT_BYTES_MAX:
-            raise ValueError(f"{what} has {len(data)} bytes, more than {lib.KVS_TEXT_BYTES_MAX}")
+        data = utf8(what, text)
         return self._keep((ffi.from_buffer("char[]", data), len(data)))
 
     def _extra_keys(self, extra_keys: ExtraKeys) -> tuple[Any, int]:
@@ -59,6 +60,8 @@ class Query:
             try:
                 identifier, offset, length = extra_key
                 row.identifier, row.identifier_bytes = self._text("an extra key's identifier", identifier)
+                if not 0 <= offset <= OFFSET_MAX:
+                    raise ValueError(f"the first token is outside 0 .. {OFFSET_MAX}")
                 row.offset, row.length = offset, length
             except (TypeError, AttributeError, OverflowError, ValueError) as error:
                 raise ValueError(

@@ -588,3 +588,25 @@ def test_writers_and_readers_together() -> None:
             for done in [pool.submit(come_and_go, number) for number in range(4)]:
                 done.result(timeout=30)
         assert index.engines() == [POD]
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "says"),
+    [
+        (lambda index: index.match([1], model=None), TypeError, "model is NoneType"),
+        (lambda index: index.match([1], model="\ud800"), ValueError, "no UTF-8 form"),
+        (lambda index: index.match([1], model="m", lora="x" * 5000), ValueError, "lora has 5000 bytes"),
+        (lambda index: index.match([1], model="m", cache_salt="x" * 5000), ValueError, "more than 4096; it begins"),
+        (lambda index: index.match([1], model="m", extra_keys=[("a", 2**64 - 1, 1)]), ValueError, "first token"),
+        (lambda index: index.match([1], model="m", extra_keys=[("a", 0, 2**70)]), ValueError, "extra key"),
+        (lambda index: index.match([1], model="m", engines=["a"]), TypeError, "engines holds 'a'"),
+        (lambda index: index.apply(POD, "x", model="m"), TypeError, "payload is str"),
+        (lambda index: index.register(POD, model="x" * 5000), ValueError, "model has"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_name(
+    index: Index, call: Callable[[Index], object], error: type[Exception], says: str
+) -> None:
+    """A wrong argument is named, with the value met and what to give instead."""
+    with pytest.raises(error, match=says):
+        call(index)

@@ -78,7 +78,7 @@ class EventView:
             elif name in _COUNTED and not tokens:
                 document[_COUNTED[name]] = _count(value)
             elif name in _PRIVATE and not tokens:
-                document[f"has_{name}"] = bool(value)
+                document[f"has_{name}"] = _has_any(value)
             elif name != "type":
                 document[name] = plain(value)
         return document
@@ -178,7 +178,7 @@ def describe(event: EventView) -> str:
             words.append("from the start" if parent is None else f"after {short(hash_text(parent))}")
             if found.get("lora_name") is not None:
                 words.append(f"lora {plain(found['lora_name'])}")
-            if found.get("extra_keys"):
+            if _has_any(found.get("extra_keys")):
                 words.append("with extra keys")
         case "BlockRemoved":
             words = ["removed", _place(found), _blocks(event)]
@@ -226,6 +226,11 @@ def _hash_list(hashes: list[str]) -> str:
         return ""
     shown = " ".join(short(text) for text in hashes[:3])
     return f": {shown}{f' … {short(hashes[-1])}' if len(hashes) > 3 else ''}"
+
+
+def _has_any(value: Any) -> bool:
+    # Engines send a nil for each block that has none.
+    return any(one is not None for one in value) if isinstance(value, list) else bool(value)
 
 
 def _count(value: Any) -> int:

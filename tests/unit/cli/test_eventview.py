@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvsync.cli.eventview import decode_batch, describe, hash_text, short
+from kvsync.cli.eventview import EventView, decode_batch, describe, hash_text, short
 
 MAP_STORED: dict[str, Any] = {
     "type": "BlockStored",
@@ -138,3 +138,13 @@ def test_text_that_is_not_utf8_is_shown_escaped() -> None:
 def test_long_hashes_are_cut_for_the_screen() -> None:
     """A short one stays whole."""
     assert (short("123"), short("1234567890123")) == ("123", "123456789…")
+
+
+@pytest.mark.parametrize(
+    ("keys", "has"), [([None, None], False), ([None, ["image"]], True), ([], False), (None, False)]
+)
+def test_blocks_without_extra_keys_have_none(keys: object, has: bool) -> None:
+    """A nil for each block, as engines send for plain prompts, is no extra key."""
+    event = EventView("BlockStored", {"block_hashes": [1, 2], "extra_keys": keys})
+    assert ("with extra keys" in describe(event)) is has
+    assert event.to_json()["has_extra_keys"] is has

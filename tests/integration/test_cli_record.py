@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -111,13 +112,63 @@ def test_tail_shows_events_as_they_come() -> None:
 
 
 def test_hearing_nothing_is_a_problem(tmp_path: Path) -> None:
-    """Status 1, and the address that was silent; the file is there, with its header."""
+    """Status 1, and why the address was silent; no file is left that were in the way of another try."""
     path = tmp_path / "silent.capture"
     arguments = ["--events", "tcp://127.0.0.1:9", "--model", "m", "--out", str(path), "--seconds", "0.3"]
     result = CliRunner().invoke(app, ["record", *arguments])
     assert result.exit_code == 1
-    assert "nothing was heard from tcp://127.0.0.1:9" in result.stderr
-    assert list(open_capture(path)) == []
+    assert "nothing was heard from tcp://127.0.0.1:9: the connection is refused; check the port" in result.stderr
+    assert not path.exists()
+
+
+def test_another_kind_of_server_is_no_event_publisher(tmp_path: Path) -> None:
+    """What an engine's HTTP port sends back is not recorded as a success, and no file is left."""
+    path = tmp_path / "garbage.capture"
+
+    async def scenario() -> None:
+        async with running_engine() as client:
+            endpoint = client.engine.addresses.http.replace("http://", "tcp://")
+            arguments = ["--events", endpoint, "--model", "m", "--out", str(path), "--seconds", "1"]
+            process = await listening("record", *arguments)
+            _, err = await asyncio.wait_for(process.communicate(), PATIENCE_S)
+            assert process.returncode == 1
+            assert f"what answers at {endpoint} is no event publisher" in err.decode()
+
+    run(scenario)
+    assert not path.exists()
+
+
+def test_an_idle_engine_is_told_from_a_dead_one(tmp_path: Path) -> None:
+    """Where the connection stands and nothing comes, the remedy is a request."""
+    path = tmp_path / "idle.capture"
+
+    async def scenario() -> None:
+        async with running_engine() as client:
+            endpoint = client.engine.addresses.events[0]
+            arguments = ["--events", endpoint, "--model", "m", "--out", str(path), "--seconds", "1"]
+            process = await listening("record", *arguments)
+            _, err = await asyncio.wait_for(process.communicate(), PATIENCE_S)
+            assert process.returncode == 1
+            assert "an idle engine publishes nothing, so send it a request" in err.decode()
+
+    run(scenario)
+
+
+def test_an_endpoint_that_is_taken_cannot_be_bound(tmp_path: Path) -> None:
+    """Said as such, and not as an engine that is silent."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        endpoint = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
+        arguments = ["--bind", "--events", endpoint, "--model", "m", "--out", str(tmp_path / "x"), "--seconds", "0.5"]
+        result = CliRunner().invoke(app, ["record", *arguments])
+    assert result.exit_code == 1
+    assert f"{endpoint} cannot be bound: Address already in use" in result.stderr
+
+
+def test_tail_of_a_dead_port_says_so() -> None:
+    """On stderr, while stdout stays empty."""
+    result = CliRunner().invoke(app, ["tail", "--events", "tcp://127.0.0.1:9", "--seconds", "0.5"])
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "the connection is refused" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -125,7 +176,8 @@ def test_hearing_nothing_is_a_problem(tmp_path: Path) -> None:
     [
         (["record", "--model", "m", "--out", "{new}"], "--events is missing"),
         (["record", "--model", "m", "--out", "{new}", "--events", "127.0.0.1:5557"], "127.0.0.1:5557"),
-        (["record", "--model", "m", "--out", "{old}", "--events", "tcp://127.0.0.1:9"], "exists"),
+        (["record", "--model", "m", "--out", "{old}", "--events", "tcp://127.0.0.1:9"], "--overwrite to replace it"),
+        (["record", "--model", "m", "--out", "/", "--events", "tcp://127.0.0.1:9"], "/ is a directory"),
         (["record", "--model", "m", "--out", "{new}/x", "--events", "tcp://127.0.0.1:9"], "cannot be written"),
         (["record", "--model", "m", "--out", "{new}", "--events", "tcp://127.0.0.1:9", "--pod", ""], "--pod is empty"),
         (["tail"], "either a capture file or --events"),

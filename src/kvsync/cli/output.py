@@ -30,6 +30,11 @@ def print_json(document: Mapping[str, Any]) -> None:
     sys.stdout.flush()
 
 
+def plural(count: int, thing: str) -> str:
+    """So many of a thing, in words: `1 engine`, `2 engines`."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
 def console(*, stderr: bool = False) -> Console:
     """A console: colours and the terminal's width where there is one, plain and wide enough in a pipe or a file."""
     from rich.console import Console

@@ -66,13 +66,20 @@ def command(
                 printer.message(str(record.engine), record.channel, record.frames)
         return
     from kvsync.cli.listen import Listener, sources, stopped_by_signals
+    from kvsync.cli.silence import Troubles, why_silent
 
     assert events is not None
     streams = sources(events, model="tail", replay=replay, topic=topic, bind=bind, ranks=ranks, pod=pod)
     with Listener(streams) as listener, stopped_by_signals(listener):
+        troubles, messages = Troubles("tail"), 0
         for heard in listener.heard(seconds):
-            if heard is not None:
-                printer.message(str(heard.engine), heard.channel, heard.frames)
+            if heard is None:
+                troubles.tell(listener.status())
+                continue
+            messages += 1
+            printer.message(str(heard.engine), heard.channel, heard.frames)
+        if not messages:
+            print(f"kvsync tail: {why_silent(streams, listener.status(), 0)}", file=sys.stderr)
     if listener.lost:
         raise KvsyncError(f"{listener.lost:,} frames were not shown: they came faster than they could be printed")
 

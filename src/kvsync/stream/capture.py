@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,6 +176,19 @@ class CaptureWriter:
         self._append([engine, channel, [bytes(frame) for frame in frames]])
         self.records += 1
 
+    def discard(self) -> None:
+        """Close the file and remove it; a pipe, a device, or what has taken the file's place stays."""
+        if self._file is None:
+            return
+        ours = os.fstat(self._file)
+        self.close()
+        try:
+            there = os.lstat(self.path)
+            if stat.S_ISREG(there.st_mode) and (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino):
+                self.path.unlink()
+        except OSError as error:
+            logger.warning("capture %s holds nothing and stays: %s", self.path, error.strerror)
+
     def close(self) -> None:
         """Close the file once everything is on the disk."""
         if self._file is None:
@@ -192,10 +206,16 @@ class CaptureWriter:
         try:
             file = os.open(self.path, flags, FILE_MODE)
             os.fchmod(file, FILE_MODE)  # it may have existed with another mode
-        except FileExistsError as error:
-            raise ConfigError(f"capture {self.path} exists: remove it or choose another name") from error
         except OSError as error:
-            raise ConfigError(f"capture {self.path} cannot be written: {error.strerror}") from error
+            if self.path.is_dir():
+                raise ConfigError(f"capture {self.path} is a directory: give the name of a file in it") from error
+            if isinstance(error, FileExistsError):
+                raise ConfigError(
+                    f"capture {self.path} exists: choose another name, or --overwrite to replace it"
+                ) from error
+            raise ConfigError(
+                f"capture {self.path} cannot be written: {error.strerror}; give a place that can be written"
+            ) from error
         return file
 
     def _append(self, record: object) -> None:

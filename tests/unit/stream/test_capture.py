@@ -56,7 +56,7 @@ def test_a_capture_that_exists_is_left_alone(tmp_path: Path) -> None:
     """It is only overwritten on demand, and is then for its owner only."""
     path = write(tmp_path / "capture", HEADER, RECORD)
     path.chmod(0o644)
-    with pytest.raises(ConfigError, match="exists: remove it or choose another name"):
+    with pytest.raises(ConfigError, match="exists: choose another name, or --overwrite"):
         CaptureWriter(path)
     CaptureWriter(path, overwrite=True).close()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -203,3 +203,22 @@ def test_a_writer_knows_its_channels(tmp_path: Path) -> None:
     """A record that no reader would take is not written."""
     with CaptureWriter(tmp_path / "capture") as writer, pytest.raises(ConfigError, match="no channel 'sub'"):
         writer.write(0, "sub", FRAMES)
+
+
+def test_a_capture_can_be_discarded(tmp_path: Path) -> None:
+    """The file goes with it, but not a file of another that has taken its name, nor a device."""
+    path = tmp_path / "capture"
+    CaptureWriter(path).discard()
+    assert not path.exists()
+    writer = CaptureWriter(path)
+    path.rename(tmp_path / "moved")
+    path.write_bytes(b"another's")
+    writer.discard()
+    assert path.read_bytes() == b"another's"
+
+
+def test_a_directory_is_no_capture(tmp_path: Path) -> None:
+    """Also with overwriting, it is called what it is."""
+    for overwrite in (False, True):
+        with pytest.raises(ConfigError, match="is a directory: give the name of a file in it"):
+            CaptureWriter(tmp_path, overwrite=overwrite)

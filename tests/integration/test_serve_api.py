@@ -12,6 +12,7 @@ from tests.integration.serve_helpers import BLOCK, MODEL, daemon, make_pod, stat
 from kvsync.fleet import PodChange
 from kvsync.serve import fleet
 from kvsync.serve.views import WARM_UP_S
+from kvsync.testing.fake_pod import FakePod
 from kvsync.tokens import encode, render_chat
 from kvsync.types import Engine
 
@@ -216,6 +217,26 @@ def test_a_pod_that_is_down_is_no_candidate() -> None:
     asyncio.run(story())
 
 
+def test_a_pod_that_was_never_reached_gets_nothing() -> None:
+    """With neither events nor HTTP it is no candidate from the start; those that live are, at once."""
+
+    async def story() -> None:
+        async with FakePod() as living, daemon(make_pod("a"), make_pod("b", living.url, events=None)) as here:
+            here.streams.statuses[A] = status_of(A, connected=False)
+            dead = make_pod("c", events=None)
+            fleet.apply(here.parts, PodChange("c", None, dead))
+            await until(lambda: not here.parts.health.is_up("a"))
+            answer = (await here.post("/v1/route", {"model": MODEL, "token_ids": PROMPT}))[1]
+            assert set(by_pod(answer)) == {"b"}
+            ready = (await here.get("/readyz"))[1]
+            assert (ready["ready"], ready["pods"]) == (True, {"known": 3, "up": 1})
+        async with daemon(make_pod("c", events=None)) as here:
+            assert (await here.post("/v1/route", {"model": MODEL, "token_ids": PROMPT}))[0] == 503
+            assert (await here.get("/readyz"))[0] == 503
+
+    asyncio.run(story())
+
+
 def test_off_loopback_a_token_is_asked_for() -> None:
     """Everything needs it but `/healthz` and the plain answer of `/readyz`."""
 
@@ -242,7 +263,8 @@ def test_what_is_known_can_be_looked_at() -> None:
         async with daemon(make_pod("a", ranks=2), make_pod("b", events=None)) as here:
             here.hold("a", PROMPT)
             pods = (await here.get("/v1/pods"))[1]["pods"]
-            assert [(pod["pod"], pod["up"], len(pod["ranks"])) for pod in pods] == [("a", True, 2), ("b", True, 1)]
+            assert [(pod["pod"], pod["up"], len(pod["ranks"])) for pod in pods] == [("a", True, 2), ("b", False, 1)]
+            assert "HTTP does not answer" in pods[1]["reason"]
             engines = (await here.get("/v1/engines"))[1]["engines"]
             assert [(e["pod"], e["rank"], e["trust"], e["blocks"]) for e in engines] == [
                 ("a", 0, "exact", 10),
@@ -313,6 +335,7 @@ def test_a_pod_that_goes_is_forgotten() -> None:
             before, after = here.parts.pods["a"], make_pod("a", "http://127.0.0.1:10")
             here.hold("a", PROMPT)
             fleet.apply(here.parts, PodChange("a", before, after))
+            await until(lambda: here.parts.health.is_up("a"))
             asked = {"model": MODEL, "token_ids": PROMPT}
             assert by_pod((await here.post("/v1/score", asked))[1])["a"]["trust"] == "unknown"
             fleet.apply(here.parts, PodChange("a", after, None))

@@ -72,8 +72,10 @@ async def running(parts: Parts, source: PodSource) -> AsyncIterator[str]:
     """A daemon that answers requests while the context lasts; gives its URL."""
     async with _session(parts.settings) as session:
         fleet.adopt(parts, source)
+        monitor = Monitor(parts, session)
+        await monitor.begin()
         background = [
-            asyncio.create_task(_forever("monitor", Monitor(parts, session).run)),
+            asyncio.create_task(_forever("monitor", monitor.run)),
             asyncio.create_task(_forever("fleet", lambda: fleet.follow(parts, source))),
         ]
         runner = web.AppRunner(

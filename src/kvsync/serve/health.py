@@ -1,13 +1,16 @@
 """
 Which pods may get requests: a pure record of what was seen of each; `monitor` does the seeing.
 
-A pod is taken to be up until something says otherwise:
+A pod is taken to be down until something shows that it lives:
 
-    its event connection was lost        down at once; while it stays lost, what a probe of its HTTP port says counts
-    a request could not connect to it    down; a probe that is answered brings it back
+    it was just added                    down; a probe of its HTTP port is due at once
     its event connection came (back)     up
+    a probe of its HTTP port succeeded   up, while no event connection says more
+    its event connection was lost        down at once; while it stays lost, what a probe says counts
+    a request could not connect to it    down; a probe that is answered brings it back
 
-A pod whose events never connected is not down: its events may be misconfigured while it serves. Silence proves nothing.
+While the event connection stands and no request was refused, the pod is not probed: the connection would tell. Of a
+pod without events, or whose events never connected, the probes decide alone.
 """
 
 from __future__ import annotations
@@ -17,19 +20,25 @@ from dataclasses import dataclass
 
 PROBE_EVERY = 0.5
 
+FAILURES_MAX = 3
+"""Probes in a row that may fail before a pod that probes alone speak for is down: a busy one may answer late."""
+
+NOT_SEEN = "not seen alive yet"
 EVENTS_LOST = "event connection lost"
+EVENTS_LOST_ALIVE = "HTTP answers, though the event connection is lost"
 
 
 @dataclass(slots=True)
 class PodState:
     """What is known of one pod: `reason` says why it is down, or what else is odd about it."""
 
-    up: bool = True
-    reason: str | None = None
+    up: bool = False
+    reason: str | None = NOT_SEEN
     since: float = 0.0
     connected: bool = False
     events_lost: bool = False
     probed: float = float("-inf")
+    failures: int = 0
 
 
 class Health:
@@ -80,7 +89,7 @@ class Health:
         doubted = [
             (name, state)
             for name, state in self._pods.items()
-            if (state.events_lost or not state.up) and now - state.probed >= PROBE_EVERY
+            if self._is_doubted(state) and now - state.probed >= PROBE_EVERY
         ]
         for _, state in doubted:
             state.probed = now
@@ -89,12 +98,17 @@ class Health:
     def answered(self, pod: str, problem: str | None, now: float) -> None:
         """A probe came back: None if the pod answered, else what was wrong."""
         state = self._pods.get(pod)
-        if state is None or not (state.events_lost or not state.up):
+        if state is None or not self._is_doubted(state):
             return
+        state.failures = 0 if problem is None else state.failures + 1
         if problem is None:
-            self._set(state, now, up=True, reason=f"{EVENTS_LOST}, HTTP answers" if state.events_lost else None)
-        else:
+            self._set(state, now, up=True, reason=EVENTS_LOST_ALIVE if state.events_lost else None)
+        elif state.events_lost or not state.up or state.failures >= FAILURES_MAX:
             self._set(state, now, up=False, reason=f"{EVENTS_LOST}, {problem}" if state.events_lost else problem)
+
+    @staticmethod
+    def _is_doubted(state: PodState) -> bool:
+        return not (state.up and state.connected)
 
     def _set(self, state: PodState, now: float, *, up: bool, reason: str | None) -> None:
         if state.up != up:

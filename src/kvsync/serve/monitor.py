@@ -1,6 +1,6 @@
 """
 The eyes of `health`: a look at every event connection five times a second, and a knock at the HTTP port of pods in
-doubt. One task; knocks run beside it, so that a pod that hangs delays no other's.
+doubt, which all are in the beginning. One task; knocks run beside it, so that a pod that hangs delays no other's.
 """
 
 from __future__ import annotations
@@ -27,6 +27,11 @@ class Monitor:
         self._session = session
         self._restarts: dict[Engine, int] = {}
         self._knocks: set[asyncio.Task[None]] = set()
+
+    async def begin(self) -> None:
+        """Look once and knock where that is due, so that the first request finds the pods that are alive."""
+        self.look()
+        await asyncio.gather(*(self._knock(name) for name in self._parts.health.due(self._parts.clock())))
 
     async def run(self) -> None:
         """Look for ever; cancel to stop."""
@@ -77,4 +82,5 @@ class Monitor:
         is_up = self._parts.health.is_up(name)
         if is_up != was_up:
             reason = self._parts.health.state(name).reason
-            _logger.warning("pod %s is %s", name, "up" if is_up else "down", extra={"pod": name, "reason": reason})
+            level, what = (logging.INFO, "is up and gets requests") if is_up else (logging.WARNING, "is down")
+            _logger.log(level, "pod %s %s", name, what, extra={"pod": name, "reason": reason})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kvsync.serve.health import EVENTS_LOST, PROBE_EVERY, Health
+from kvsync.serve.health import EVENTS_LOST, FAILURES_MAX, PROBE_EVERY, Health
 
 
 @pytest.fixture
@@ -15,10 +15,25 @@ def health() -> Health:
     return made
 
 
-def test_a_new_pod_is_up(health: Health) -> None:
-    """Silence proves nothing."""
-    assert health.is_up("a")
-    assert health.due(100.0) == []
+def test_a_new_pod_is_down_until_it_is_seen_alive(health: Health) -> None:
+    """It is probed at once, and what the probe says counts."""
+    assert not health.is_up("a")
+    assert health.due(0.0) == ["a"]
+    health.answered("a", "HTTP does not answer", 0.1)
+    assert not health.is_up("a")
+    assert health.due(PROBE_EVERY) == ["a"]
+    health.answered("a", None, 0.6)
+    assert (health.is_up("a"), health.state("a").reason) == (True, None)
+
+
+def test_a_pod_without_event_connection_is_probed_for_ever(health: Health) -> None:
+    """Nothing else would tell that it died; one late answer is no death."""
+    health.answered("a", None, 0.1)
+    for number in range(FAILURES_MAX):
+        assert health.is_up("a")
+        assert health.due(1.0 + number) == ["a"]
+        health.answered("a", "HTTP does not answer", 1.1 + number)
+    assert not health.is_up("a")
 
 
 def test_a_pod_that_nobody_added_is_not_up(health: Health) -> None:
@@ -31,6 +46,7 @@ def test_a_pod_that_nobody_added_is_not_up(health: Health) -> None:
 
 def test_events_that_never_connected_say_nothing(health: Health) -> None:
     """They may be misconfigured while the pod serves."""
+    health.answered("a", None, 0.5)
     health.events("a", [False], 1.0)
     assert health.is_up("a")
 
@@ -90,6 +106,7 @@ def test_a_refused_request_takes_a_pod_down_until_a_probe_is_answered(health: He
 
 def test_a_late_answer_changes_nothing(health: Health) -> None:
     """A probe of a pod that is up, or gone, is no news."""
+    health.events("a", [True], 0.5)
     health.answered("a", "HTTP does not answer", 1.0)
     health.answered("b", None, 1.0)
     health.refused("b", "refused", 1.0)

@@ -5,34 +5,30 @@
  * removing one hash does not free the block under another. */
 #include "index.h"
 
-static void put(kvs_index *index, uint32_t slot, uint32_t set) {
-  uint32_t old = kvs__slot_set(&index->runs, slot);
-  kvs__slot_put(&index->runs, &index->segments, &index->memory, slot, set);
-  kvs__sets_release(&index->sets, &index->memory, old);
-}
-
 int kvs__hold(kvs_index *index, struct kvs__engine *engine, uint32_t kind, uint32_t slot) {
   struct kvs__map *aliases = &engine->kinds[kind]->aliases;
   uint32_t holder = KVS__HOLDER(engine->number, kind), old = kvs__slot_set(&index->runs, slot), set;
   if (kvs__sets_has(&index->sets, old, holder))
     return kvs__map_set(aliases, &index->memory, slot, kvs__map_get(aliases, slot) + 1);
   if (!kvs__sets_with(&index->sets, &index->memory, old, holder, &set)) return 0;
-  put(index, slot, set);
+  kvs__slot_put(&index->runs, slot, set);
+  kvs__sets_release(&index->sets, &index->memory, old);
   return 1;
 }
 
 int kvs__unhold(kvs_index *index, struct kvs__engine *engine, uint32_t kind, uint32_t slot) {
   struct kvs__map *aliases = &engine->kinds[kind]->aliases;
-  uint32_t others = kvs__map_get(aliases, slot), set;
+  uint32_t others = kvs__map_get(aliases, slot), old, set;
   if (others > 1) return kvs__map_set(aliases, &index->memory, slot, others - 1);
   if (others == 1) {
     kvs__map_remove(aliases, &index->memory, slot);
     return 1;
   }
-  if (!kvs__sets_without(&index->sets, &index->memory, kvs__slot_set(&index->runs, slot),
-                         KVS__HOLDER(engine->number, kind), &set))
-    return 0;
-  put(index, slot, set);
+  old = kvs__slot_set(&index->runs, slot);
+  if (!kvs__sets_without(&index->sets, &index->memory, old, KVS__HOLDER(engine->number, kind), &set)) return 0;
+  if (set == 0 && !kvs__slot_take(&index->runs, &index->segments, &index->memory, slot)) return 0;
+  if (set != 0) kvs__slot_put(&index->runs, slot, set);
+  kvs__sets_release(&index->sets, &index->memory, old);
   return 1;
 }
 
@@ -42,7 +38,8 @@ uint32_t kvs__hold_child(kvs_index *index, struct kvs__engine *engine, uint32_t 
   uint32_t slot = kvs__runs_make(&index->runs, &index->segments, &index->memory, parent, block, depth);
   if (slot == KVS__SLOT_NONE) return slot;
   if (kvs__hold(index, engine, kind, slot)) return slot;
+  /* Nothing lies behind a record that was only just made, so taking it out needs no memory. */
   if (kvs__slot_set(&index->runs, slot) == 0)
-    kvs__runs_trim(&index->runs, &index->segments, &index->memory, slot);
+    (void)kvs__slot_take(&index->runs, &index->segments, &index->memory, slot);
   return KVS__SLOT_NONE;
 }

@@ -34,10 +34,10 @@ uint32_t kvs__runs_find(const struct kvs__runs *runs, uint32_t parent, uint64_t 
   if (parent != KVS__SLOT_NONE) {
     const struct kvs__run *run = kvs__run_of(runs, parent);
     uint32_t next = (parent & 63) + 1;
-    if (next < run->used && run->hashes[next] == hash) return parent + 1;
+    if (kvs__run_has(run, next) && run->hashes[kvs__run_rank(run, next)] == hash) return parent + 1;
   }
   seat = kvs__keys_find(&runs->heads, hash);
-  return seat.bucket == NULL ? KVS__SLOT_NONE : seat.bucket->values[seat.at] << 6;
+  return seat.bucket == NULL ? KVS__SLOT_NONE : seat.bucket->values[seat.at];
 }
 
 /* ---- run numbers ---- */
@@ -76,17 +76,19 @@ static void number_give(struct kvs__runs *runs, uint32_t number) {
   runs->free = number + 1;
 }
 
-/* ---- chunks ---- */
+/* ---- records ---- */
+
+static uint32_t count_of(const struct kvs__run *run) { return (uint32_t)__builtin_popcountll(run->present); }
 
 /* 0 = out of memory, nothing changed. */
 static int resize(struct kvs__runs *runs, struct kvs__memory *memory, uint32_t number, uint8_t size) {
   struct kvs__run *run = kvs__run_of(runs, number << 6);
   struct kvs__owner owner = {runs, number};
-  uint32_t chunk;
+  uint32_t chunk, count = count_of(run);
   uint64_t *hashes = kvs__pool_take(&runs->pools[size], memory, owner, &chunk);
   if (hashes == NULL) return 0;
-  memcpy(hashes, run->hashes, run->used * sizeof *hashes);
-  memcpy(hashes + kvs__run_rooms[size], kvs__run_sets(run), run->used * sizeof(uint32_t));
+  memcpy(hashes, run->hashes, count * sizeof *hashes);
+  memcpy(hashes + kvs__run_rooms[size], kvs__run_sets(run), count * sizeof(uint32_t));
   kvs__pool_give(&runs->pools[run->size], memory, run->chunk);
   run->hashes = hashes;
   run->chunk = chunk;
@@ -94,17 +96,54 @@ static int resize(struct kvs__runs *runs, struct kvs__memory *memory, uint32_t n
   return 1;
 }
 
-static uint32_t append(struct kvs__runs *runs, struct kvs__memory *memory, uint32_t number, uint64_t hash) {
-  struct kvs__run *run = kvs__run_of(runs, number << 6);
-  if (run->used == kvs__run_rooms[run->size] && !resize(runs, memory, number, (uint8_t)(run->size + 1)))
-    return KVS__SLOT_NONE;
-  run->hashes[run->used] = hash;
-  kvs__run_sets(run)[run->used] = 0;
-  return number << 6 | run->used++;
+/* Put a record into a free place. 0 = out of memory. */
+static int enter(struct kvs__runs *runs, struct kvs__memory *memory, uint32_t slot, uint64_t hash) {
+  struct kvs__run *run = kvs__run_of(runs, slot);
+  uint32_t count = count_of(run), at = kvs__run_rank(run, slot & 63), *sets;
+  if (count == kvs__run_rooms[run->size] && !resize(runs, memory, slot >> 6, (uint8_t)(run->size + 1)))
+    return 0;
+  sets = kvs__run_sets(run);
+  memmove(run->hashes + at + 1, run->hashes + at, (count - at) * sizeof *run->hashes);
+  memmove(sets + at + 1, sets + at, (count - at) * sizeof *sets);
+  run->hashes[at] = hash;
+  sets[at] = 0;
+  run->present |= UINT64_C(1) << (slot & 63);
+  runs->blocks++;
+  return 1;
 }
 
-static uint32_t head(struct kvs__runs *runs, struct kvs__segments *segments, struct kvs__memory *memory,
-                     uint64_t hash, uint32_t depth) {
+static void leave(struct kvs__runs *runs, uint32_t slot) {
+  struct kvs__run *run = kvs__run_of(runs, slot);
+  uint32_t count = count_of(run), at = kvs__run_rank(run, slot & 63), *sets = kvs__run_sets(run);
+  memmove(run->hashes + at, run->hashes + at + 1, (count - at - 1) * sizeof *run->hashes);
+  memmove(sets + at, sets + at + 1, (count - at - 1) * sizeof *sets);
+  run->present &= ~(UINT64_C(1) << (slot & 63));
+  runs->blocks--;
+}
+
+/* 0 = out of memory. */
+static int become_head(struct kvs__runs *runs, struct kvs__segments *segments, struct kvs__memory *memory,
+                       uint32_t slot) {
+  struct kvs__run *run = kvs__run_of(runs, slot);
+  uint64_t bit = UINT64_C(1) << (slot & 63);
+  if (run->headed & bit) return 1;
+  if (kvs__keys_insert(&runs->heads, segments, memory, kvs__slot_hash(runs, slot), slot).bucket == NULL)
+    return 0;
+  run->headed |= bit;
+  return 1;
+}
+
+static void free_run(struct kvs__runs *runs, struct kvs__segments *segments, struct kvs__memory *memory,
+                     uint32_t number) {
+  struct kvs__run *run = kvs__run_of(runs, number << 6);
+  kvs__pool_give(&runs->pools[run->size], memory, run->chunk);
+  number_give(runs, number);
+  if (runs->blocks == 0) kvs__runs_end(runs, segments, memory); /* the pages of numbers, too */
+}
+
+/* A run of its own. */
+static uint32_t begin(struct kvs__runs *runs, struct kvs__segments *segments, struct kvs__memory *memory,
+                      uint64_t hash, uint32_t depth) {
   struct kvs__owner owner = {runs, 0};
   struct kvs__run *run;
   uint32_t number = number_take(runs, memory);
@@ -118,57 +157,39 @@ static uint32_t head(struct kvs__runs *runs, struct kvs__segments *segments, str
     return KVS__SLOT_NONE;
   }
   run->depth = depth;
-  if (kvs__keys_insert(&runs->heads, segments, memory, hash, number).bucket == NULL) {
-    kvs__pool_give(&runs->pools[0], memory, run->chunk);
-    number_give(runs, number);
-    return KVS__SLOT_NONE;
-  }
-  return append(runs, memory, number, hash);
+  (void)enter(runs, memory, number << 6, hash); /* there is room */
+  if (become_head(runs, segments, memory, number << 6)) return number << 6;
+  leave(runs, number << 6);
+  free_run(runs, segments, memory, number);
+  return KVS__SLOT_NONE;
 }
 
 uint32_t kvs__runs_make(struct kvs__runs *runs, struct kvs__segments *segments, struct kvs__memory *memory,
                         uint32_t parent, uint64_t hash, uint32_t depth) {
   uint32_t slot = kvs__runs_find(runs, parent, hash);
   if (slot != KVS__SLOT_NONE) return slot;
-  if (parent != KVS__SLOT_NONE) {
-    const struct kvs__run *run = kvs__run_of(runs, parent);
-    if ((parent & 63) + 1u == run->used && run->used < KVS__RUN_BLOCKS)
-      return append(runs, memory, parent >> 6, hash);
-  }
-  return head(runs, segments, memory, hash, depth);
+  if (parent != KVS__SLOT_NONE && (parent & 63) + 1 < KVS__RUN_BLOCKS &&
+      !kvs__run_has(kvs__run_of(runs, parent), (parent & 63) + 1))
+    return enter(runs, memory, parent + 1, hash) ? parent + 1 : KVS__SLOT_NONE;
+  return begin(runs, segments, memory, hash, depth);
 }
 
-/* ---- emptying ---- */
-
-void kvs__runs_trim(struct kvs__runs *runs, struct kvs__segments *segments, struct kvs__memory *memory,
-                    uint32_t slot) {
+int kvs__slot_take(struct kvs__runs *runs, struct kvs__segments *segments, struct kvs__memory *memory,
+                   uint32_t slot) {
   struct kvs__run *run = kvs__run_of(runs, slot);
-  const uint32_t *sets = kvs__run_sets(run);
-  if (run->live == 0) {
-    kvs__keys_remove(&runs->heads, segments, memory, run->hashes[0]);
-    kvs__pool_give(&runs->pools[run->size], memory, run->chunk);
-    number_give(runs, slot >> 6);
-    if (runs->heads.count == 0) kvs__runs_end(runs, segments, memory); /* the pages of numbers, too */
-    return;
+  uint64_t bit = UINT64_C(1) << (slot & 63);
+  uint32_t number = slot >> 6, count;
+  if (kvs__run_has(run, (slot & 63) + 1) && !become_head(runs, segments, memory, slot + 1)) return 0;
+  if (run->headed & bit) {
+    kvs__keys_remove(&runs->heads, segments, memory, kvs__slot_hash(runs, slot));
+    run->headed &= ~bit;
   }
-  while (sets[run->used - 1] == 0) run->used--;
-  /* One size of slack, so that a run that breathes at a border is not moved with every breath. */
-  if (run->size >= 2 && run->used <= kvs__run_rooms[run->size - 2])
-    (void)resize(runs, memory, slot >> 6, (uint8_t)(run->size - 1));
-}
-
-void kvs__slot_put(struct kvs__runs *runs, struct kvs__segments *segments, struct kvs__memory *memory,
-                   uint32_t slot, uint32_t set) {
-  struct kvs__run *run = kvs__run_of(runs, slot);
-  uint32_t *place = &kvs__run_sets(run)[slot & 63];
-  uint32_t before = *place;
-  *place = set;
-  if (before == 0 && set != 0) {
-    run->live++;
-    runs->blocks++;
-  } else if (before != 0 && set == 0) {
-    run->live--;
-    runs->blocks--;
-    if (run->live == 0 || (slot & 63) + 1u == run->used) kvs__runs_trim(runs, segments, memory, slot);
-  }
+  leave(runs, slot);
+  count = count_of(run);
+  if (count == 0)
+    free_run(runs, segments, memory, number);
+  else if (run->size >= 2 && count <= kvs__run_rooms[run->size - 2])
+    /* One size of slack, so that a run that breathes at a border is not moved with every breath. */
+    (void)resize(runs, memory, number, (uint8_t)(run->size - 1));
+  return 1;
 }

@@ -1,19 +1,20 @@
-/* Blocks, where they follow each other in prompts: in runs of up to 64.
+/* Blocks, where they follow each other in prompts: in runs of up to 64 places.
  *
- *     run      one chunk:  [ block hash, 8 B ] x room   [ holder set, 4 B ] x room      room = 4 .. 64
- *              and 24 B beside it: where the chunk is, how much of it is used and how much is held, depth of the first
+ *     run      present: a bit for each place that has a block
+ *              one chunk: [ block hash, 8 B ] x room   [ holder set, 4 B ] x room      room = 4 .. 64
+ *              the blocks that are present, packed in the order of their places
  *     slot     run << 6 | place: the number of a block for as long as anybody holds it
- *     heads    block hash of a run's first block -> run
+ *     heads    block hash -> slot, for every block that does not lie right behind its parent
  *
- * A child of a run's last block goes right behind it while there is room, else it heads a run of its own. So a walk
- * along a prompt is a comparison with the next hash in the same few cache lines, and a probe of `heads` only where a
+ * A child of a run's block goes into the place right behind it if that is free, else it begins a run of its own. So a
+ * walk along a prompt is a comparison with the next hash in the same few cache lines, and a probe of `heads` only where a
  * run ends or prompts part.
  *
- * A block nobody holds stays as an empty record (set 0) while a later one of its run is held, because what it is
- * the parent of could not be found without it; a run's tail of empty records is cut off at once.
+ * A block that nobody holds any more is taken out at once, and takes no room. If one lies right behind it, that one
+ * becomes a head: its parent may come back elsewhere, and then it must be found all the same.
  *
- * Invariant: a block hash has one record at most. Its place is behind its parent's record, or at a head; whoever makes
- * one has looked at both. */
+ * Invariants. A block hash has one record at most. Every record is in `heads` (its bit in `headed` says so), or lies
+ * right behind its parent's. Whoever makes one has looked in both places. */
 #ifndef KVS_RUNS_H
 #define KVS_RUNS_H
 
@@ -33,13 +34,12 @@
 
 struct kvs__run {
   uint64_t *hashes;
+  uint64_t present; /* of places */
+  uint64_t headed;  /* of places */
   uint32_t chunk;
-  uint32_t depth; /* blocks before the first in its prompt */
-  uint8_t used;   /* records, the last of them held */
-  uint8_t live;   /* of these, held */
-  uint8_t size;   /* class of its room */
-  uint8_t unused;
-  uint32_t next_free;
+  uint32_t depth;     /* blocks before place 0 in its prompt */
+  uint32_t next_free; /* of numbers */
+  uint8_t size;       /* class of its room */
 };
 
 struct kvs__runs {
@@ -67,31 +67,44 @@ static inline uint32_t *kvs__run_sets(const struct kvs__run *run) {
   return (uint32_t *)(run->hashes + kvs__run_rooms[run->size]);
 }
 
+/* Where a place's record is among the packed ones. */
+static inline uint32_t kvs__run_rank(const struct kvs__run *run, uint32_t place) {
+  return (uint32_t)__builtin_popcountll(run->present & ((UINT64_C(1) << place) - 1));
+}
+
+static inline int kvs__run_has(const struct kvs__run *run, uint32_t place) {
+  return place < KVS__RUN_BLOCKS && (run->present >> place & 1);
+}
+
 static inline uint64_t kvs__slot_hash(const struct kvs__runs *runs, uint32_t slot) {
-  return kvs__run_of(runs, slot)->hashes[slot & 63];
+  const struct kvs__run *run = kvs__run_of(runs, slot);
+  return run->hashes[kvs__run_rank(run, slot & 63)];
 }
 
 static inline uint32_t kvs__slot_set(const struct kvs__runs *runs, uint32_t slot) {
-  return kvs__run_sets(kvs__run_of(runs, slot))[slot & 63];
+  const struct kvs__run *run = kvs__run_of(runs, slot);
+  return kvs__run_sets(run)[kvs__run_rank(run, slot & 63)];
 }
 
 static inline uint32_t kvs__slot_depth(const struct kvs__runs *runs, uint32_t slot) {
   return kvs__run_of(runs, slot)->depth + (slot & 63);
 }
 
-/* The record of this block behind `parent` (KVS__SLOT_NONE: behind nothing known), held or empty; or KVS__SLOT_NONE. */
+/* The record of this block behind `parent` (KVS__SLOT_NONE: behind nothing known), or KVS__SLOT_NONE. */
 uint32_t kvs__runs_find(const struct kvs__runs *runs, uint32_t parent, uint64_t hash);
 
-/* The same, made with an empty set if it is not there; KVS__SLOT_NONE = out of memory. An empty record at the end of a
- * run must be given a set at once, or given back with kvs__runs_trim. */
+/* The same, made with an empty set if it is not there; KVS__SLOT_NONE = out of memory. A record must not stay with an
+ * empty set: give it one, or take it out. */
 uint32_t kvs__runs_make(struct kvs__runs *runs, struct kvs__segments *segments, struct kvs__memory *memory,
                         uint32_t parent, uint64_t hash, uint32_t depth);
 
-/* Give a record another set; `live` and `blocks` follow. A record that becomes empty may take its run's tail along. */
-void kvs__slot_put(struct kvs__runs *runs, struct kvs__segments *segments, struct kvs__memory *memory,
-                   uint32_t slot, uint32_t set);
-/* Cut off a run's empty tail. */
-void kvs__runs_trim(struct kvs__runs *runs, struct kvs__segments *segments, struct kvs__memory *memory,
-                    uint32_t slot);
+static inline void kvs__slot_put(struct kvs__runs *runs, uint32_t slot, uint32_t set) {
+  const struct kvs__run *run = kvs__run_of(runs, slot);
+  kvs__run_sets(run)[kvs__run_rank(run, slot & 63)] = set;
+}
+
+/* Take a record out. 0 = out of memory, nothing changed. */
+int kvs__slot_take(struct kvs__runs *runs, struct kvs__segments *segments, struct kvs__memory *memory,
+                   uint32_t slot);
 
 #endif

@@ -112,10 +112,17 @@ static const uint64_t *next_hashes(const struct kvs__asking *asking, struct kvs_
 static uint32_t unchanged(const struct kvs__runs *runs, uint32_t slot, uint32_t set, const uint64_t *hashes,
                           uint32_t count) {
   const struct kvs__run *run = kvs__run_of(runs, slot);
-  uint32_t place = (slot & 63) + 1, same = 0;
-  const uint64_t *here = run->hashes + place;
-  const uint32_t *sets = kvs__run_sets(run) + place;
-  if (count > run->used - place) count = run->used - place;
+  uint32_t place = (slot & 63) + 1, rank, here_count, same = 0;
+  const uint64_t *here;
+  const uint32_t *sets;
+  if (!kvs__run_has(run, place)) return 0;
+  rank = kvs__run_rank(run, place);
+  here = run->hashes + rank;
+  sets = kvs__run_sets(run) + rank;
+  /* Present places in a row from here on. The shift brings zeros in, so there is always an end. */
+  here_count = run->present >> place == UINT64_MAX ? KVS__RUN_BLOCKS
+                                                   : (uint32_t)__builtin_ctzll(~(run->present >> place));
+  if (count > here_count) count = here_count;
   while (same < count && here[same] == hashes[same] && sets[same] == set) same++;
   return same;
 }

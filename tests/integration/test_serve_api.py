@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import replace
 from typing import Any
 
@@ -233,6 +234,28 @@ def test_a_pod_that_was_never_reached_gets_nothing() -> None:
         async with daemon(make_pod("c", events=None)) as here:
             assert (await here.post("/v1/route", {"model": MODEL, "token_ids": PROMPT}))[0] == 503
             assert (await here.get("/readyz"))[0] == 503
+
+    asyncio.run(story())
+
+
+def test_missing_events_are_told_once_and_their_coming_too(caplog: pytest.LogCaptureFixture) -> None:
+    """With pod, endpoint and remedy."""
+    caplog.set_level(logging.INFO, "kvsync.serve.monitor")
+
+    def lines(about: str) -> list[str]:
+        return [record.getMessage() for record in caplog.records if about in record.getMessage()]
+
+    async def story() -> None:
+        async with daemon(make_pod("a")) as here:
+            await until(lambda: len(lines("events are connected")) == 1)
+            here.streams.statuses[A] = status_of(A, connected=False)
+            await until(lambda: not here.parts.health.is_up("a"))
+            late, here.parts.clock = here.parts.clock, lambda: late() + 100.0
+            await until(lambda: len(lines("no event connection")) == 1)
+            here.streams.statuses[A] = status_of(A)
+            await until(lambda: len(lines("events are connected")) == 2)
+            assert "pod a: no event connection to tcp://127.0.0.1:9 for 5 s; check" in lines("no event")[0]
+            assert len(lines("no event")) == 1
 
     asyncio.run(story())
 

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
+from kvsync.fleet import Pod
+from kvsync.serve.absence import PATIENCE_S, Absence, News
 from kvsync.serve.parts import Parts
+from kvsync.serve.ports import StreamView
 from kvsync.types import Engine
 
 LOOK_EVERY = 0.2
@@ -25,6 +29,7 @@ class Monitor:
     def __init__(self, parts: Parts, session: ClientSession) -> None:
         self._parts = parts
         self._session = session
+        self._absence = Absence()
         self._restarts: dict[Engine, int] = {}
         self._knocks: set[asyncio.Task[None]] = set()
 
@@ -50,16 +55,37 @@ class Monitor:
     def look(self) -> None:
         """Take the streams' state over into health."""
         status, now = self._parts.streams.status(), self._parts.clock()
+        self._absence.keep_only(set(self._parts.pods))
         for pod in self._parts.pods.values():
             views = [status[engine] for engine in pod.engines if engine in status]
             if pod.events is not None and len(views) == pod.ranks:
                 was_up = self._parts.health.is_up(pod.name)
                 self._parts.health.events(pod.name, [view.connected for view in views], now)
                 self._tell(pod.name, was_up)
+                self._tell_events(pod, views, now)
         for engine, view in status.items():
             if view.restarts != self._restarts.setdefault(engine, view.restarts):
                 self._restarts[engine] = view.restarts
                 self._parts.router.own_picks.forget(engine)
+
+    def _tell_events(self, pod: Pod, views: Sequence[StreamView], now: float) -> None:
+        """Say once that a pod's events are missing, and once that they came."""
+        missing = next((number for number, view in enumerate(views) if not view.connected), None)
+        news = self._absence.look(pod.name, connected=missing is None, now=now)
+        if news is News.CAME:
+            _logger.info("pod %s: events are connected", pod.name, extra={"pod": pod.name, "events": pod.events})
+        elif news is News.MISSING and missing is not None:
+            endpoint = pod.sources[missing].events
+            _logger.warning(
+                "pod %s: no event connection to %s for %g s; %s. Without events it is routed to by our own picks",
+                pod.name,
+                endpoint,
+                PATIENCE_S,
+                "check that the engine connects to us there"
+                if pod.bind
+                else "check that the engine publishes there (vLLM: --kv-events-config) and the port can be reached",
+                extra={"pod": pod.name, "events": endpoint, "error": views[missing].error},
+            )
 
     async def _knock(self, name: str) -> None:
         pod = self._parts.pods.get(name)

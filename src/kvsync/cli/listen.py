@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
+from kvsync.cli.texts import check_text
 from kvsync.errors import ConfigError
 from kvsync.types import Applied, Engine, Trust
 
@@ -143,6 +144,10 @@ def sources(
     """The streams of one pod's ranks; `ConfigError` for an endpoint that is none."""
     from kvsync.stream.endpoints import sources_of_pod
 
+    for flag, text in (("--model", model), ("--topic", topic), ("--pod", pod)):
+        check_text(flag, text)
+    for flag, endpoint in (("--events", events), ("--replay", replay)):
+        check_text(flag, endpoint)
     if not pod:
         raise ConfigError("--pod is empty; give the pod a name")
     return sources_of_pod(pod, model=model, events=events, replay=replay, ranks=ranks, topic=topic, bind=bind)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import json
+import string
 import sys
 from array import array
 from collections.abc import Mapping
@@ -11,13 +13,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kvsync.errors import ConfigError
+from kvsync.cli.texts import check_text
+from kvsync.errors import ConfigError, KvsyncError
 
 if TYPE_CHECKING:
+    from kvsync.stream.capture import Capture
     from kvsync.types import ExtraKey, Match
 
 TOKEN_BYTES = 4
 TOKEN_MAX = 2**32 - 1
+PLACE_MAX = 2**63 - 1
+SHOWN = 24
+
+_WITHOUT_SPACE = str.maketrans("", "", string.whitespace)
 
 
 def command(
@@ -25,7 +33,9 @@ def command(
     tokens: Annotated[
         Path, typer.Option(metavar="FILE", help="The prompt's token ids: a JSON array, or raw little-endian uint32.")
     ],
-    model: Annotated[str, typer.Option(metavar="NAME", help="The model, of the engines and of the prompt.")],
+    model: Annotated[
+        str, typer.Option(metavar="NAME", help="The model, of the engines and of the prompt alike; any name does.")
+    ],
     lora: Annotated[str | None, typer.Option(metavar="NAME", help="The adapter the prompt is for.")] = None,
     salt: Annotated[str | None, typer.Option(metavar="TEXT", help="The prompt's cache salt.")] = None,
     extra_keys: Annotated[
@@ -41,7 +51,9 @@ def command(
     Count how much of a prompt's beginning each engine of a capture holds at its end.
 
     Every engine of the capture is listed, also those that hold nothing. A match is "certain" where the engine's events
-    can tell apart everything that was asked for; trust says how far the engine's record may be believed.
+    can tell apart everything that was asked for; trust says how far the engine's record may be believed. --model names
+    both sides: what the capture's engines are taken to serve, and what the prompt is for. A capture that was recorded
+    with --redact has no token ids to match.
     """
     from kvsync.cli.output import print_json
     from kvsync.cli.replay import feed
@@ -49,9 +61,12 @@ def command(
     from kvsync.stream.capture import open_capture
     from kvsync.stream.offline import Replayer
 
+    for flag, text in (("--model", model), ("--lora", lora), ("--salt", salt)):
+        check_text(flag, text)
     prompt = read_tokens(tokens)
     keys = parse_extra_keys(extra_keys)
     with open_capture(capture) as records, Index() as index:
+        check_header(records, model)
         replayer = Replayer(index, model=model)
         feed(replayer, records)
         replayer.finish()
@@ -63,6 +78,17 @@ def command(
         print_json({"engines": engines})
     else:
         show(engines, len(prompt))
+
+
+def check_header(capture: Capture, model: str) -> None:
+    """Raise `KvsyncError` for a capture whose tokens are hidden; say on stderr if it was recorded of another model."""
+    if capture.header.get("redacted"):
+        raise KvsyncError(
+            f"{capture.path} was recorded with --redact: its token ids are hidden and match no prompt; record one without"
+        )
+    recorded = capture.header.get("model")
+    if isinstance(recorded, str) and recorded and recorded != model:
+        print(f"kvsync match: {capture.path} was recorded of {recorded!r}, and is taken as {model!r}", file=sys.stderr)
 
 
 def match_json(match: Match | None, trust: str) -> dict[str, Any]:
@@ -82,17 +108,26 @@ def read_tokens(path: Path) -> array[int]:
     """
     Read a prompt: a JSON array of token ids, or raw little-endian uint32.
 
-    JSON is what begins with `[` and has no zero byte: of raw ids below 2**24 each has one.
+    JSON is what begins with `[`, after a byte order mark or white space, and has no zero byte: of raw ids below 2**24
+    each has one. Printable text that is no JSON array is refused, and so is an empty file.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"--tokens {path} cannot be read: {error.strerror}; give a readable file") from error
-    if data.lstrip()[:1] == b"[" and b"\0" not in data:
+    if not data:
+        raise ConfigError(f"--tokens {path} is empty; give a JSON array of token ids ([] for an empty prompt) or raw uint32")
+    text = data.removeprefix(codecs.BOM_UTF8)
+    if text.lstrip()[:1] == b"[" and b"\0" not in text:
         try:
-            return _token_array(json.loads(data), path)
+            return _token_array(json.loads(text), path)
         except (ValueError, RecursionError) as error:
             raise ConfigError(f"--tokens {path} begins as a JSON array and is none: {error}") from error
+    if text.isascii() and text.decode("ascii").translate(_WITHOUT_SPACE).isprintable():
+        raise ConfigError(
+            f"--tokens {path} is text, beginning {data[:SHOWN]!r}, and no JSON array; give the prompt's token ids, as in"
+            " [1, 2, 3], not its text"
+        )
     if len(data) % TOKEN_BYTES:
         raise ConfigError(
             f"--tokens {path} has {len(data)} bytes: neither a JSON array of token ids nor raw uint32,"
@@ -153,7 +188,9 @@ def _token_array(values: Any, path: Path) -> array[int]:
 
 def _extra_key(key: Any, form: str) -> ExtraKey:
     match key:
-        case [str(identifier), int(offset), int(length)] if offset >= 0 and length >= 0:
-            if not isinstance(offset, bool) and not isinstance(length, bool):
+        case [str(identifier), int(offset), int(length)] if not isinstance(offset, bool) and not isinstance(length, bool):
+            check_text("an identifier in --extra-keys", identifier)
+            if 0 <= offset <= PLACE_MAX and 0 <= length <= PLACE_MAX:
                 return identifier, offset, length
+            form += f", with places and numbers from 0 to {PLACE_MAX}"
     raise ConfigError(f"--extra-keys has {key!r}; {form}")

@@ -43,11 +43,13 @@ def command(
     is an error; the table then shows what was applied up to there, and --dump and --json print nothing.
     """
     from kvsync.cli.output import print_json
+    from kvsync.cli.texts import check_text
     from kvsync.errors import FrameError
     from kvsync.index import Index
     from kvsync.stream.capture import open_capture
     from kvsync.stream.offline import Replayer
 
+    check_text("--model", model)
     with open_capture(file) as capture, Index() as index:
         replayer = Replayer(index, model=model or model_of(capture))
         broken: FrameError | None = None

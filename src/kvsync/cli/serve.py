@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from kvsync.cli.texts import check_text
+
 
 def command(
     pod: Annotated[
@@ -61,6 +63,8 @@ def command(
     from kvsync.serve.logs import set_up_logging
     from kvsync.serve.settings import load_settings
 
+    for one in pod or ():
+        check_text("--pod", one)
     flags: dict[str, Any] = {
         "pods": pod,
         "listen": listen,

@@ -3,8 +3,8 @@ The `kvsync` command: which commands there are, and how they fail.
 
 A command is a module of this room with a function `command`; it is imported when its name is typed (or listed in
 help), so that `kvsync version` does not wait for what `kvsync serve` needs. Exit status: 0 fine, 1 a problem was
-found, 2 wrong usage or settings. What kvsync raises on purpose is one line on stderr; `KVSYNC_DEBUG=1` shows the
-whole traceback.
+found, 2 wrong usage or settings, 130 interrupted. What kvsync raises on purpose is one line on stderr, and so is what
+the system or a library refuses without our having foreseen it; `KVSYNC_DEBUG=1` shows the whole traceback.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
+from io import TextIOWrapper
 from typing import Annotated, Any, NamedTuple, NoReturn
 
 import typer
@@ -60,14 +61,44 @@ class LazyGroup(TyperGroup):
         single.command(cmd_name, rich_help_panel=entry.heading)(import_module(entry.module).command)
         return click_command(single)
 
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            name_value(error)
+            raise
+
     def main(self, *args: Any, **extra: Any) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, TextIOWrapper):
+                # A terminal that cannot show a character is no reason to stop.
+                stream.reconfigure(errors="backslashreplace")
         try:
             return super().main(*args, **extra)
-        except KvsyncError as error:
+        except (KvsyncError, ValueError, OSError, MemoryError) as error:
             if os.environ.get(DEBUG_VARIABLE):
                 raise
-            print(f"kvsync: {error}", file=sys.stderr)
+            print(f"kvsync: {sentence(error)}", file=sys.stderr)
             sys.exit(EXIT_USAGE if isinstance(error, ConfigError) else EXIT_PROBLEM)
+
+
+def sentence(error: Exception) -> str:
+    """What went wrong, for a person: our own errors say it all, others say where to read more."""
+    if isinstance(error, KvsyncError):
+        return str(error)
+    said = " ".join(str(error).split()) or "no reason was given"
+    return f"{type(error).__name__}: {said}; {DEBUG_VARIABLE}=1 shows where"
+
+
+def name_value(error: Exception) -> None:
+    """Put the value into a usage error that names the option alone."""
+    cause = error.__cause__ or error.__context__
+    message = getattr(error, "message", None)
+    if not isinstance(message, str) or not callable(find := getattr(cause, "errors", None)):
+        return
+    given = [problem["input"] for problem in find() if isinstance(problem, dict) and "input" in problem]
+    if given:
+        error.message = f"it is {given[0]!r}; {message[:1].lower()}{message[1:]}"  # type: ignore[attr-defined]
 
 
 app = typer.Typer(
@@ -99,7 +130,7 @@ def _group(
     Start with **kvsync demo**: eight simulated engines, a daemon that follows their caches, and the same
     chat traffic under two routing policies, side by side. It needs no GPU and no network.
 
-    Exit status: 0 fine, 1 a problem was found, 2 wrong usage. Where a result is printed, --json makes it one JSON
+    Exit status: 0 fine, 1 a problem was found, 2 wrong usage, 130 interrupted by Ctrl-C. Where a result is printed, --json makes it one JSON
     document on the last line of stdout.
     """
 

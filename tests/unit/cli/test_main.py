@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -11,7 +12,9 @@ import pytest
 from typer.testing import CliRunner
 
 import kvsync
+from kvsync._core import lib
 from kvsync.cli import main
+from kvsync.cli.texts import TEXT_BYTES_MAX
 from kvsync.errors import CapacityError, ConfigError, FrameError, KvsyncError
 
 RUNNER = CliRunner()
@@ -71,6 +74,65 @@ def test_what_we_raise_is_a_line(monkeypatch: pytest.MonkeyPatch, error: KvsyncE
     """One line on stderr without a traceback; 2 for a wrong setting, 1 for a problem that was found."""
     monkeypatch.delenv(main.DEBUG_VARIABLE, raising=False)
     assert run_failing(monkeypatch, error) == (status, f"kvsync: {error}\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ValueError("x is\n3"), "ValueError: x is 3"),
+        (OSError(24, "Too many open files"), "OSError: [Errno 24] Too many open files"),
+        (MemoryError(), "MemoryError: no reason was given"),
+    ],
+)
+def test_what_nobody_foresaw_is_a_line_too(monkeypatch: pytest.MonkeyPatch, error: Exception, said: str) -> None:
+    """One line that says how to see more, and status 1."""
+    monkeypatch.delenv(main.DEBUG_VARIABLE, raising=False)
+    assert run_failing(monkeypatch, error) == (1, f"kvsync: {said}; KVSYNC_DEBUG=1 shows where\n")
+
+
+def test_a_terminal_of_little_encoding_shows_what_it_can() -> None:
+    """What it has no character for is written as an escape."""
+    env = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PATH": os.defpath}
+    code = "import kvsync.cli.main as m; m.sentence = lambda e: print('\\u2026') or 'x'; m.app(['replay', '/none'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=env)
+    assert (done.returncode, done.stdout) == (2, "\\u2026\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "value"), [(["demo", "--seconds", "abc"], "'abc'"), (["tail", "--ranks", "-7"], "'-7'")]
+)
+def test_a_value_of_the_wrong_kind_is_named(arguments: list[str], value: str) -> None:
+    """Beside its option."""
+    result = RUNNER.invoke(main.app, arguments, env={"COLUMNS": "200"})
+    assert result.exit_code == 2
+    assert value in result.stderr
+    assert arguments[1] in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["match", "--capture", "c", "--tokens", "t", "--model", "\udcff"],
+        ["match", "--capture", "c", "--tokens", "t", "--model", "m", "--lora", "x" * 100_000],
+        ["match", "--capture", "c", "--tokens", "t", "--model", "m", "--salt", "x" * 100_000],
+        ["record", "--model", "\udcff", "--out", "c", "--events", "tcp://127.0.0.1:9"],
+        ["record", "--model", "m", "--out", "c", "--events", "tcp://127.0.0.1:9", "--topic", "\udcff"],
+        ["record", "--model", "m", "--out", "c", "--events", "tcp://127.0.0.1:9", "--pod", "\udcff"],
+        ["serve", "--pod", "\udcff"],
+        ["replay", "c", "--model", "\udcff"],
+    ],
+)
+def test_texts_that_cannot_be_used_are_refused(arguments: list[str]) -> None:
+    """Bytes that are no UTF-8, and more than the index takes: a line that names the option, before anything is done."""
+    result = RUNNER.invoke(main.app, arguments)
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert "not UTF-8" in line or "has 100,000 bytes" in line
+
+
+def test_the_limit_of_texts_is_the_core_s() -> None:
+    """Which the commands know without loading it."""
+    assert lib.KVS_TEXT_BYTES_MAX == TEXT_BYTES_MAX
 
 
 def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -235,7 +235,16 @@ def _own_blocks(here: Daemon) -> int:
     return max(parts.router.own_picks.blocks(engine, hashes, parts.clock()) for engine in engines)
 
 
-@pytest.mark.parametrize("asked", [{"prompt": {"no": "tokens"}}, {"messages": [{"role": 3}]}, {"prompt": "x" * 500}])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"prompt": {"no": "tokens"}},
+        {"messages": [{"role": 3}]},
+        {"prompt": "x" * 500},
+        {"prompt": "hi", "cache_salt": "x" * 5_000},
+        {"prompt": "hi", "cache_salt": "\ud800"},
+    ],
+)
 def test_a_prompt_that_cannot_be_matched_is_routed_by_load(asked: dict[str, Any]) -> None:
     """The engine has the last word on it; we count that we could not look."""
 

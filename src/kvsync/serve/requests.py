@@ -25,8 +25,15 @@ TOKEN_BYTES = 4
 UINT32_MAX = 2**32 - 1
 QUERY_KEYS = ("model", "lora", "cache_salt", "extra_keys", "policy")
 
+TEXT_BYTES_MAX = 4096
+"""What the index takes of a salt or an identifier; to look at more would only cost."""
+
+SHOWN = 40
+"""Characters of a wrong value that a message repeats."""
+
 _Name = Annotated[str, Field(min_length=1, max_length=1024)]
-_ExtraKey = tuple[str, Annotated[int, Field(ge=0)], Annotated[int, Field(ge=1)]]
+_Uint32 = Annotated[int, Field(ge=0, le=UINT32_MAX)]
+_ExtraKey = tuple[str, _Uint32, Annotated[int, Field(ge=1, le=UINT32_MAX)]]
 _EXTRA_KEYS = TypeAdapter(list[_ExtraKey])
 
 
@@ -52,8 +59,8 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     model: _Name
-    token_ids: list[Annotated[int, Field(ge=0, le=UINT32_MAX)]] | None = None
-    prompt: str | None = None
+    token_ids: list[_Uint32] | None = None
+    prompt: str | list[_Uint32] | None = None
     messages: list[dict[str, Any]] | None = None
     lora: _Name | None = None
     cache_salt: str | None = None
@@ -72,7 +79,7 @@ def read_json(body: bytes, *, tokens_max: int) -> Prompt:
         model=asked.model,
         tokens=_tokens(asked),
         lora=asked.lora,
-        cache_salt=asked.cache_salt,
+        cache_salt=_salt(asked.cache_salt),
         extra_keys=_extra_keys(asked.extra_keys),
         policy=asked.policy,
     )
@@ -92,11 +99,12 @@ def read_octets(body: bytes, query: Mapping[str, str], *, tokens_max: int) -> Pr
     if not query.get("model"):
         raise Problem(400, "the query string names no model; add ?model=NAME", code="missing_field", param="model")
     extra_keys = query.get("extra_keys")
+    _check_text(query.get("lora", ""), "lora", "lora")
     prompt = Prompt(
         model=query["model"],
         tokens=_uint32(body),
         lora=query.get("lora") or None,
-        cache_salt=query.get("cache_salt"),
+        cache_salt=_salt(query.get("cache_salt")),
         extra_keys=_extra_keys(_parse(extra_keys.encode(), "extra_keys")) if extra_keys is not None else None,
         policy=query.get("policy") or None,
     )
@@ -114,7 +122,7 @@ def read_openai(document: Mapping[str, Any], *, tokens_max: int) -> Prompt:
     prompt = Prompt(
         model=model_of(document),
         tokens=_openai_tokens(document),
-        cache_salt=salt if isinstance(salt, str) and salt else None,
+        cache_salt=_salt(salt) if isinstance(salt, str) and salt else None,
     )
     return check_length(prompt, tokens_max=tokens_max)
 
@@ -123,15 +131,18 @@ def read_document(body: bytes) -> dict[str, Any]:
     """Read an OpenAI body as far as JSON goes: an object."""
     document = _parse(body, None)
     if not isinstance(document, dict):
-        raise Problem(400, f"the body is a JSON {type(document).__name__}; send an object", code="invalid_json")
+        raise Problem(400, f"the body is {_json_kind(document)}; send a JSON object", code="invalid_json")
     return document
 
 
 def model_of(document: Mapping[str, Any]) -> str:
     """The model that an OpenAI body asks for."""
-    model = document.get("model")
+    if "model" not in document:
+        raise Problem(400, "model is missing; name the model", code="missing_field", param="model")
+    model = document["model"]
     if not isinstance(model, str) or not model:
-        raise Problem(400, f"model is {model!r}; name the model", code="missing_field", param="model")
+        met = '""' if model == "" else _json_kind(model)
+        raise Problem(400, f"model is {met}; name the model", code="missing_field", param="model")
     return model
 
 
@@ -142,7 +153,7 @@ def check_length(prompt: Prompt, *, tokens_max: int) -> Prompt:
     if len(prompt.tokens) > tokens_max:
         raise Problem(
             400,
-            f"the prompt has {len(prompt.tokens)} tokens; at most {tokens_max} are looked at (prompt_tokens_max)",
+            f"the prompt has {len(prompt.tokens)} tokens, more than the {tokens_max} of the setting prompt_tokens_max",
             code="prompt_too_long",
         )
     return prompt
@@ -155,6 +166,8 @@ def _tokens(asked: Body) -> Tokens:
         raise Problem(400, f"the body holds {met}; give one of token_ids, prompt and messages", code="prompt_fields")
     if asked.token_ids is not None:
         return array("I", asked.token_ids)
+    if isinstance(asked.prompt, list):  # OpenAI's completions take token ids there
+        return array("I", asked.prompt)
     if asked.prompt is not None:
         return encode(asked.prompt)
     try:
@@ -183,7 +196,7 @@ def _uint32(body: bytes) -> Tokens:
     if len(body) % TOKEN_BYTES:
         raise Problem(
             400,
-            f"the body has {len(body)} bytes; token ids are little-endian uint32, 4 bytes each",
+            f"the body's length in bytes is {len(body)}; token ids are little-endian uint32, 4 bytes each",
             code="invalid_tokens",
         )
     if sys.byteorder == "little":
@@ -197,14 +210,59 @@ def _extra_keys(value: object) -> list[ExtraKey] | None:
     if value is None:
         return None
     try:
-        return _EXTRA_KEYS.validate_python(value)
+        keys = _EXTRA_KEYS.validate_python(value)
     except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        where = "".join(f"[{part}]" for part in problem["loc"])
         raise Problem(
             400,
-            f"extra_keys is no list of [identifier, first token, number of tokens]: {error.errors()[0]['msg']}",
+            f"extra_keys{where} is {_shown(problem['input'])}: {problem['msg']};"
+            f" give a list of [identifier, first token, number of tokens], numbers up to {UINT32_MAX}",
             code="invalid_field",
             param="extra_keys",
         ) from error
+    for number, (identifier, _, _) in enumerate(keys):
+        _check_text(identifier, f"extra_keys[{number}][0]", "extra_keys")
+    return list(keys)
+
+
+def _salt(text: str | None) -> str | None:
+    if text is not None:
+        _check_text(text, "cache_salt", "cache_salt")
+    return text
+
+
+def _check_text(text: str, where: str, param: str) -> None:
+    """Refuse what the index would: a text that has no UTF-8 form, or too much of it."""
+    try:
+        count = len(text.encode())
+    except UnicodeEncodeError as error:
+        raise Problem(
+            400,
+            f"{where} is {_shown(text)}, which has no UTF-8 form ({error.reason}); send whole characters",
+            code="invalid_field",
+            param=param,
+        ) from error
+    if count > TEXT_BYTES_MAX:
+        raise Problem(
+            400,
+            f"{where} is {_shown(text)}, {count} bytes; send at most {TEXT_BYTES_MAX}",
+            code="invalid_field",
+            param=param,
+        )
+
+
+def _shown(value: object) -> str:
+    text = ascii(value) if isinstance(value, str) else repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+
+
+def _json_kind(value: object) -> str:
+    """What JSON calls it, as in 'is a number'."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    kinds = ((str, "a string"), (int, "a number"), (float, "a number"), (list, "an array"))
+    return next((name for kind, name in kinds if isinstance(value, kind)), "an object")
 
 
 def _parse(body: bytes, param: str | None) -> Any:
@@ -224,5 +282,14 @@ def _refusal(error: ValidationError) -> Problem:
         return Problem(400, f"field {field!r} is not known; fields are {known}", code="unknown_field", param=field)
     if problem["type"] == "missing":
         return Problem(400, f"{field} is missing; give it", code="missing_field", param=field)
+    if field.startswith("prompt."):
+        # The union's own name of the branch is of no use to who asks.
+        field = "prompt"
+        return Problem(
+            400,
+            f"prompt is {_shown(problem['input'])}; send a text, or a list of token ids from 0 to {UINT32_MAX}",
+            code="invalid_field",
+            param=field,
+        )
     met = repr(problem["input"])[:80]
     return Problem(400, f"{field or 'the body'} is {met}: {problem['msg']}", code="invalid_field", param=field or None)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvsync.serve.problems import Problem
-from kvsync.serve.requests import Prompt, read_document, read_json, read_octets, read_openai
+from kvsync.serve.requests import Prompt, model_of, read_document, read_json, read_octets, read_openai
 from kvsync.tokens import encode, render_chat
 
 MAX = 100
@@ -45,6 +45,11 @@ def test_a_text_and_a_chat_become_tokens() -> None:
     assert read_json(body(messages=MESSAGES), tokens_max=MAX).tokens == render_chat(MESSAGES)
 
 
+def test_token_ids_may_be_called_a_prompt() -> None:
+    """As OpenAI's completions have it."""
+    assert read_json(body(prompt=[1, 2]), tokens_max=MAX).tokens == array("I", [1, 2])
+
+
 def test_what_else_makes_blocks_differ() -> None:
     """Adapter, salt, extra keys and policy are passed on."""
     prompt = read_json(
@@ -65,22 +70,29 @@ def test_what_else_makes_blocks_differ() -> None:
         (body(token_ids=[1], prompt="a"), None, "holds token_ids and prompt"),
         (body(token_ids=[]), None, "no token"),
         (body(prompt=""), None, "no token"),
-        (body(token_ids=list(range(MAX + 1))), None, "has 101 tokens; at most 100"),
+        (body(token_ids=list(range(MAX + 1))), None, "has 101 tokens, more than the 100 of"),
         (body(token_ids=[1, -1]), "token_ids.1", "token_ids.1 is -1"),
         (body(token_ids=[2**32]), "token_ids.0", "is 4294967296"),
         (body(token_ids=[1.5]), "token_ids.0", "is 1.5"),
         (body(token_ids=["1"]), "token_ids.0", "is '1'"),
         (body(token_ids=[True]), "token_ids.0", "is True"),
         (body(token_ids="1"), "token_ids", "is '1'"),
-        (body(prompt=3), "prompt", "is 3"),
+        (body(prompt=3), "prompt", "is 3; send a text, or a list of token ids"),
+        (body(prompt=[1, "a"]), "prompt", "send a text, or a list of token ids"),
+        (body(prompt=[-1]), "prompt", "send a text, or a list of token ids"),
+        (body(token_ids=[1], cache_salt="x" * 100_000), "cache_salt", "100000 bytes; send at most 4096"),
+        (body(token_ids=[1], cache_salt=3), "cache_salt", "is 3"),
+        (body(token_ids=[1], extra_keys=[["a", 2**70, 1]]), "extra_keys", "extra_keys[0][1] is 1180591620717411303424"),
+        (body(token_ids=[1], extra_keys=[["a", 0, 2**64 - 1]]), "extra_keys", "numbers up to 4294967295"),
+        (body(token_ids=[1], extra_keys=[["x" * 9_000, 0, 1]]), "extra_keys", "extra_keys[0][0] is 'xxx"),
         (body(messages=[{"content": "x"}]), "messages", "messages[0].role"),
         (body(messages=["x"]), "messages.0", "is 'x'"),
         (body(token_ids=[1], tokens=[1]), "tokens", "field 'tokens' is not known"),
         (body(token_ids=[1], lora=3), "lora", "is 3"),
         (body(token_ids=[1], lora=""), "lora", "is ''"),
-        (body(token_ids=[1], extra_keys=[["a", 1]]), "extra_keys", "no list of [identifier"),
-        (body(token_ids=[1], extra_keys=[["a", -1, 1]]), "extra_keys", "no list of [identifier"),
-        (body(token_ids=[1], extra_keys={"a": 1}), "extra_keys", "no list of [identifier"),
+        (body(token_ids=[1], extra_keys=[["a", 1]]), "extra_keys", "give a list of [identifier"),
+        (body(token_ids=[1], extra_keys=[["a", -1, 1]]), "extra_keys", "give a list of [identifier"),
+        (body(token_ids=[1], extra_keys={"a": 1}), "extra_keys", "give a list of [identifier"),
     ],
 )
 def test_a_wrong_body_is_refused(sent: bytes, param: str | None, says: str) -> None:
@@ -103,12 +115,14 @@ def test_raw_tokens() -> None:
 @pytest.mark.parametrize(
     ("sent", "query", "says"),
     [
-        (octets(1)[:3], {"model": "m"}, "has 3 bytes"),
+        (octets(1)[:3], {"model": "m"}, "length in bytes is 3;"),
         (b"", {"model": "m"}, "no token"),
         (octets(1), {}, "names no model"),
         (octets(1), {"model": "m", "slat": "x"}, "query 'slat' is not known"),
         (octets(1), {"model": "m", "extra_keys": "["}, "extra_keys is no JSON"),
-        (octets(1), {"model": "m", "extra_keys": "[1]"}, "no list of [identifier"),
+        (octets(1), {"model": "m", "extra_keys": "[1]"}, "give a list of [identifier"),
+        (octets(1), {"model": "m", "lora": "x" * 5_000}, "5000 bytes; send at most 4096"),
+        (octets(1), {"model": "m", "cache_salt": "\ud800"}, "which has no UTF-8 form"),
         (octets(*range(MAX + 1)), {"model": "m"}, "has 101 tokens"),
     ],
 )
@@ -189,6 +203,33 @@ def test_any_openai_body_is_a_prompt_or_no_prompt(fields: dict[str, Any]) -> Non
         read_openai({"model": "m", **fields}, tokens_max=MAX)
     except (ValueError, Problem):
         return
+
+
+@pytest.mark.parametrize("salt", ["x" * 5_000, "\ud800"])
+def test_a_salt_that_the_index_cannot_take_is_told(salt: str) -> None:
+    """Such a request is routed by load."""
+    with pytest.raises(Problem, match="cache_salt is"):
+        read_openai({"model": "m", "prompt": "hi", "cache_salt": salt}, tokens_max=MAX)
+
+
+@pytest.mark.parametrize(
+    ("sent", "says"),
+    [(b"null", "the body is null;"), (b"3", "the body is a number;"), (b"[]", "the body is an array;")],
+)
+def test_the_kind_of_a_body_is_told_in_jsons_words(sent: bytes, says: str) -> None:
+    """Not in Python's."""
+    with pytest.raises(Problem, match=says):
+        read_document(sent)
+
+
+@pytest.mark.parametrize(
+    ("document", "says"),
+    [({}, "missing;"), ({"model": None}, "null;"), ({"model": ""}, '"";'), ({"model": 3}, "a number;")],
+)
+def test_a_model_that_is_none_is_told(document: dict[str, Any], says: str) -> None:
+    """A missing one is called missing."""
+    with pytest.raises(Problem, match=f"model is {says}"):
+        model_of(document)
 
 
 @pytest.mark.parametrize("sent", [b"", b"[]", b"3", b"[" * 100_000])

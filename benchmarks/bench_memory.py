@@ -1,0 +1,91 @@
+"""What an (engine, block) entry weighs, and what remains when nine of ten are gone; each in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+from benchmarks.sizes import SIZES
+from kvsync.index import Index
+
+ROOT: Final = Path(__file__).parents[1]
+HASHES: Final = {"64 bits": 8, "32 bytes": 32}
+
+Weights = dict[str, dict[str, float]]
+
+
+def probe(hash_bytes: int, order: str) -> dict[str, float]:
+    """Run `benchmarks.memory_probe` and read what it found."""
+    command = [sys.executable, "-m", "benchmarks.memory_probe"]
+    asked = [str(SIZES.memory_entries), str(SIZES.memory_engines), str(hash_bytes), order]
+    answer = subprocess.run([*command, *asked], cwd=ROOT, check=True, stdout=subprocess.PIPE)
+    weights: dict[str, float] = json.loads(answer.stdout)
+    return weights
+
+
+class Entry:
+    """
+    Bytes an entry: `memory_entries` over `memory_engines` engines, half of each engine's blocks held by all.
+    """
+
+    params = (list(HASHES),)
+    param_names = ("engine hash",)
+    unit = "bytes/entry"
+    timeout = 1800.0
+
+    def setup_cache(self) -> Weights:
+        """One process a kind of engine hash."""
+        return {name: probe(hash_bytes, "tail") for name, hash_bytes in HASHES.items()}
+
+    setup_cache.timeout = 3600.0  # type: ignore[attr-defined]
+
+    def track_rss(self, weights: Weights, kind: str) -> float:
+        """By the system's account: everything counted, also what the index does not know of."""
+        return weights[kind]["rss_entry"]
+
+    def track_stats(self, weights: Weights, kind: str) -> float:
+        """By the index's own account, which must be true to RSS within a tenth."""
+        return weights[kind]["stats_entry"]
+
+    def track_stats_peak(self, weights: Weights, kind: str) -> float:
+        """The most it ever had while growing."""
+        return weights[kind]["stats_peak_entry"]
+
+
+class Remains:
+    """
+    Percent of the memory that is left with a tenth of the entries, 64-bit hashes; `tail`: prompts lost their tails.
+    """
+
+    params = (["tail", "random"],)
+    param_names = ("removed",)
+    unit = "%"
+    timeout = 1800.0
+
+    def setup_cache(self) -> Weights:
+        """One process an order."""
+        return {order: probe(8, order) for order in ("tail", "random")}
+
+    setup_cache.timeout = 3600.0  # type: ignore[attr-defined]
+
+    def track_rss(self, weights: Weights, order: str) -> float:
+        """By the system's account."""
+        return weights[order]["rss_left"]
+
+    def track_stats(self, weights: Weights, order: str) -> float:
+        """By the index's own account."""
+        return weights[order]["stats_left"]
+
+
+class Empty:
+    """
+    The reference: what a process weighs that has all imported and an index of nothing.
+    """
+
+    def peakmem_empty(self) -> None:
+        """An index made and closed."""
+        with Index(seed=1) as index:
+            index.stats()

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from dataclasses import replace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from tests.integration.serve_helpers import BLOCK, MODEL, daemon, make_pod, status_of, until
@@ -15,7 +16,7 @@ from kvsync.serve import fleet
 from kvsync.serve.views import WARM_UP_S
 from kvsync.testing.fake_pod import FakePod
 from kvsync.tokens import encode, render_chat
-from kvsync.types import Engine
+from kvsync.types import Engine, Match, Trust
 
 PROMPT = list(range(1_000, 1_000 + 10 * BLOCK))
 A, B = Engine("a"), Engine("b")
@@ -39,7 +40,9 @@ def test_score_tells_every_candidate_what_it_holds() -> None:
             assert status == 200
             pods = by_pod(answer)
             assert list(pods) == ["a", "b", "c"]
-            assert set(pods["a"]) == {"pod", "rank", "matched_tokens", "matched_blocks", "by_medium", "trust", "score"}
+            fields = {"pod", "rank", "matched_tokens", "matched_blocks", "by_medium", "trust", "certain", "score"}
+            assert set(pods["a"]) == fields
+            assert pods["a"]["certain"] is True
             assert [(p["matched_blocks"], p["matched_tokens"]) for p in pods.values()] == [(10, 160), (4, 64), (0, 0)]
             assert [p["by_medium"] for p in pods.values()] == [{"GPU": 10}, {"CPU": 4}, {}]
             assert [p["trust"] for p in pods.values()] == ["exact", "exact", "unknown"]
@@ -306,11 +309,48 @@ def test_what_is_known_can_be_looked_at() -> None:
             assert (await here.get("/v1/blocks?pod=x"))[0] == 404
             assert (await here.get("/v1/blocks?pod=a&rank=x"))[0] == 400
             ready = (await here.get("/readyz"))[1]
-            assert ready["coverage"] == 1.0
+            assert ready["coverage"] == 0.5
             assert ready["engines"]["trust"] == {"exact": 1, "partial": 0, "stale": 0, "unknown": 1}
             stats = (await here.get("/v1/stats"))[1]
             assert stats["policy"] == "cost"
             assert stats["index"]["engines"] == 1
+
+    asyncio.run(story())
+
+
+def test_an_engine_that_is_gone_is_not_covered() -> None:
+    """Its record stays exact, as of the last event; that is no knowledge of now."""
+
+    async def story() -> None:
+        async with daemon(make_pod("a"), make_pod("b")) as here:
+            here.hold("a", PROMPT)
+            here.hold("b", PROMPT)
+            assert (await here.get("/readyz"))[1]["coverage"] == 1.0
+            here.streams.statuses[B] = status_of(B, connected=False)
+            ready = (await here.get("/readyz"))[1]
+            assert (ready["coverage"], ready["engines"]["connected"]) == (0.5, 1)
+            assert ready["engines"]["trust"] == {"exact": 1, "partial": 0, "stale": 0, "unknown": 0}
+            engines = (await here.get("/v1/engines"))[1]["engines"]
+            assert [(e["connected"], e["trust"]) for e in engines] == [(True, "exact"), (False, "exact")]
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("path", ["/v1/score", "/v1/route", "/v1/completions"])
+def test_an_uncertain_match_is_told(path: str) -> None:
+    """Where events cannot tell apart what is asked for, answers and header say so."""
+
+    async def story() -> None:
+        async with FakePod() as pod, daemon(make_pod("a", pod.url)) as here:
+            asked = {"model": MODEL, "prompt": "x" * 160}
+            match = Match(10, 160, {"GPU": 10}, certain=False, trust=Trust.EXACT)
+            with patch.object(here.index, "match", lambda *_, **__: {A: match}):
+                async with here.client.post(f"{here.url}{path}", json=asked) as response:
+                    answer = await response.json()
+            if path == "/v1/completions":
+                assert response.headers["x-kvsync-certain"] == "false"
+            else:
+                assert answer["pods"][0]["certain"] is False
 
     asyncio.run(story())
 

@@ -91,7 +91,7 @@ async def following(*pods: Pod) -> AsyncIterator[Daemon]:
     with Index(seed=1) as index, Subscriber(index) as streams:
         parts = Parts(settings, index, streams, Router(dict(BUILT_IN), seed=1))
         async with running(parts, StaticPods(pods)) as url, aiohttp.ClientSession() as client:
-            await until(lambda: views.coverage(parts)["coverage"] == 1.0, within=20)
+            await until(lambda: views.coverage(parts)["engines"]["connected"] == len(pods), within=20)
             yield Daemon(url, parts, client)
 
 

@@ -273,6 +273,8 @@ def _answer_headers(answer: ClientResponse, pick: Pick) -> CIMultiDict[str]:
     headers["x-kvsync-policy"] = pick.policy
     headers["x-kvsync-matched-tokens"] = str(pick.candidate.match.tokens)
     headers["x-kvsync-trust"] = pick.candidate.match.trust.value
+    if not pick.candidate.match.certain:
+        headers["x-kvsync-certain"] = "false"
     return headers
 
 

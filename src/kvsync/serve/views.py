@@ -29,6 +29,7 @@ def scored(estimate: Estimate) -> dict[str, Any]:
         "matched_blocks": candidate.match.blocks,
         "by_medium": dict(candidate.match.by_medium),
         "trust": candidate.match.trust.value,
+        "certain": candidate.match.certain,
         "score": round(estimate.seconds, 6),
     }
 
@@ -47,19 +48,21 @@ def engines(parts: Parts) -> list[dict[str, Any]]:
 
 def coverage(parts: Parts) -> dict[str, Any]:
     """
-    How much of the fleet is seen: engines with events, those connected, and how far each one's record may be trusted.
+    How much of the fleet is seen as it is now: `coverage` is the share of engines that are connected and exact.
+
+    `trust` counts connected engines only: the record of one that is gone may be exact, and says nothing of now.
     """
     expected = [engine for pod in parts.pods.values() if pod.events is not None for engine in pod.engines]
     status = parts.streams.status()
-    connected = sum(engine in status and status[engine].connected for engine in expected)
+    connected = [engine for engine in expected if _is_connected(status.get(engine))]
     trust = {trust.value: 0 for trust in Trust}
-    for engine in expected:
+    for engine in connected:
         trust[parts.index.trust(engine).value] += 1
     up = sum(parts.health.is_up(name) for name in parts.pods)
     return {
         "pods": {"known": len(parts.pods), "up": up},
-        "engines": {"expected": len(expected), "connected": connected, "trust": trust},
-        "coverage": connected / len(expected) if expected else 1.0,
+        "engines": {"expected": len(expected), "connected": len(connected), "trust": trust},
+        "coverage": trust[Trust.EXACT.value] / len(expected) if expected else 1.0,
     }
 
 
@@ -208,9 +211,14 @@ def _engine(parts: Parts, engine: Engine, view: StreamView | None, known: set[En
     return {
         "pod": engine.pod,
         "rank": engine.rank,
+        "connected": _is_connected(view),
         **(_no_record(parts, engine) if record is None else _record_view(record)),
         "stream": None if view is None else _stream_view(view),
     }
+
+
+def _is_connected(view: StreamView | None) -> bool:
+    return view is not None and view.connected
 
 
 def _record(parts: Parts, engine: Engine) -> RecordView | None:

@@ -92,6 +92,10 @@ def test_a_signal_ends_it_cleanly_with_a_request_under_way(number: signal.Signal
         (("--listen", "0.0.0.0:0"), "--token-file"),
         (("--token-file", "/nonexistent"), "--token-file"),
         (("--events-connect",), "--events-connect"),
+        (("--ranks", "2000"), "--ranks"),
+        (("--ready-file", "/nonexistent/x"), "--ready-file /nonexistent/x"),
+        (("--ready-file", "/tmp"), "--ready-file /tmp is a directory"),
+        (("--events", "tcp://*:0"), "--insecure"),
     ],
 )
 def test_a_wrong_flag_is_named_and_exits_2(flags: tuple[str, ...], named: str) -> None:

@@ -30,7 +30,7 @@ def command(
         typer.Option(
             metavar="ENDPOINT",
             help="Event stream of rank 0, tcp://HOST:PORT; rank r has the r-th port after it, port 0 a free one each. "
-            "Events carry token ids, and whoever can reach them can read them.",
+            "Events carry token ids, and whoever can reach them can read them: off loopback needs --insecure.",
             rich_help_panel=_WHERE,
         ),
     ] = "tcp://127.0.0.1:5557",
@@ -63,7 +63,11 @@ def command(
         ),
     ] = None,
     insecure: Annotated[
-        bool, typer.Option("--insecure", help="Listen off loopback without a token.", rich_help_panel=_WHERE)
+        bool, typer.Option(
+            "--insecure",
+            help="Listen off loopback without a token, also for events and replays, which no token guards.",
+            rich_help_panel=_WHERE,
+        ),
     ] = False,
     ready_file: Annotated[
         Path | None,
@@ -108,7 +112,7 @@ def command(
         int, typer.Option(help="Mean length of an answer that is not cut short.", rich_help_panel=_LIKE)
     ] = 128,
     image_tokens: Annotated[int, typer.Option(help="Tokens that an image takes.", rich_help_panel=_LIKE)] = 64,
-    ranks: Annotated[int, typer.Option(help="Data-parallel ranks, each with a cache.", rich_help_panel=_SIZE)] = 1,
+    ranks: Annotated[int, typer.Option(help="Data-parallel ranks, each with a cache; 64 at most.", rich_help_panel=_SIZE)] = 1,
     blocks: Annotated[int, typer.Option(help="Blocks of a rank; one stands for none.", rich_help_panel=_SIZE)] = 4_096,
     block_size: Annotated[int, typer.Option(help="Tokens of a block.", rich_help_panel=_SIZE)] = 16,
     window: Annotated[

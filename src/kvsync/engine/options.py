@@ -18,6 +18,7 @@ from kvsync.engine.wire import DEFAULT_WIRE, Wire
 from kvsync.errors import ConfigError
 
 _MODEL_TOKENS_MAX = 8_192
+_TEXT_BYTES_MAX = 4_096
 _AUTO = "auto"
 
 
@@ -80,6 +81,10 @@ class EngineOptions:
             value = getattr(self, name)
             if not value >= least:  # so that NaN is refused too
                 raise ConfigError(f"{_flag(name)} is {value}; {why}")
+        for name, most in _MOST.items():
+            if getattr(self, name) > most:
+                raise ConfigError(f"{_flag(name)} is {getattr(self, name)}; give {most} at most")
+        self._check_texts()
         if not self.model:
             raise ConfigError("--model is empty; give the name that requests will ask for")
         self._check_loras()
@@ -150,6 +155,24 @@ class EngineOptions:
         host, _, port = self.events.rpartition(":")
         return rank_endpoints(self.events if port == "0" else f"{host}:{int(port) + self.ranks}", self.ranks)
 
+    def _check_texts(self) -> None:
+        # What a command line or a file gives may hold bytes that are no text, and no message could carry them.
+        texts = (
+            ("--model", self.model),
+            ("--topic", self.topic),
+            ("--events", self.events),
+            ("--replay", self.replay or ""),
+            ("--listen", self.host),
+            *(("--lora", name) for name in self.loras),
+        )
+        for flag, text in texts:
+            try:
+                size = len(text.encode())
+            except UnicodeEncodeError:
+                raise ConfigError(f"{flag} is {text!r}, which is not UTF-8; write it in UTF-8") from None
+            if size > _TEXT_BYTES_MAX:
+                raise ConfigError(f"{flag} has {size:,} bytes; give {_TEXT_BYTES_MAX:,} at most")
+
     def _check_loras(self) -> None:
         for name in self.loras:
             if not name or name == self.model or self.loras.count(name) > 1:
@@ -190,6 +213,19 @@ class EngineOptions:
                 f"--listen {self.host} can be reached from other machines; give --token-file or KVSYNC_ENGINE_TOKEN, "
                 "or --insecure if that is meant"
             )
+        if self.insecure:
+            return
+        # Whom an engine connects to was chosen; a port that it opens is for whoever finds it.
+        opened = [("--replay", replay) for replay in self._replays()[:1]]
+        if self.events_bind:
+            opened.insert(0, ("--events", self._events()[0]))
+        for flag, endpoint in opened:
+            transport, _, address = endpoint.partition("://")
+            if transport == "tcp" and not is_loopback(address.rpartition(":")[0]):
+                raise ConfigError(
+                    f"{flag} {endpoint} can be read from other machines, token ids and all, and no token guards it;"
+                    " give a loopback address, or --insecure if that is meant"
+                )
 
 
 _LEAST: dict[str, tuple[float, str]] = {
@@ -205,6 +241,14 @@ _LEAST: dict[str, tuple[float, str]] = {
     "buffer_steps": (1, "at least one batch must stay replayable"),
     "hwm": (1, "at least one batch must be kept for a slow subscriber"),
     "body_bytes_max": (1, "a request body has at least one byte"),
+}
+
+
+_MOST: dict[str, int] = {
+    "ranks": 64,
+    "block_size": 1 << 20,  # as the index has it
+    "buffer_steps": 100_000_000,
+    "hwm": (1 << 31) - 1,  # a C int
 }
 
 

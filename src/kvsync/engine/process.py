@@ -32,7 +32,7 @@ from kvsync.engine.publisher import Publisher, PublisherOptions
 from kvsync.engine.rank import Rank
 from kvsync.engine.scheduler import Scheduler
 from kvsync.engine.server import EngineServer
-from kvsync.errors import ConfigError
+from kvsync.errors import ConfigError, KvsyncError
 
 # Connections that still stream when the engine ends are cut, as a killed engine cuts them.
 _SHUTDOWN_S = 0.1
@@ -123,7 +123,13 @@ class SimulatedEngine:
         for number, sockets in enumerate(self.options.publishers()):
             rank = make_rank(number, sockets)
             self.ranks.append(rank)
-            rank.publisher.open()
+            try:
+                rank.publisher.open()
+            except zmq.ZMQError as error:
+                raise KvsyncError(
+                    f"the sockets of rank {number} cannot be opened: {error.strerror}; give fewer --ranks, or raise the"
+                    " limit of open files (ulimit -n)"
+                ) from error
         self._tasks = [asyncio.create_task(rank.run(), name=f"rank {rank.number}") for rank in self.ranks]
 
     async def _open_http(self) -> None:
@@ -180,13 +186,31 @@ def write_ready(addresses: Addresses, ready_file: Path | None) -> None:
     line = json.dumps(addresses.ready(), separators=(", ", ": "))
     if ready_file is not None:
         unfinished = ready_file.with_name(f"{ready_file.name}.{os.getpid()}")
-        unfinished.write_text(line + "\n", encoding="utf-8")
-        unfinished.replace(ready_file)
+        try:
+            unfinished.write_text(line + "\n", encoding="utf-8")
+            unfinished.replace(ready_file)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                unfinished.unlink(missing_ok=True)
+            raise ConfigError(
+                f"--ready-file {ready_file} cannot be written: {error.strerror}; give a file in a directory that can be"
+                " written to"
+            ) from error
     # Last: who reads the line may look for the file at once.
     print(line, flush=True)  # noqa: T201 - this line is what whoever started the engine waits for
 
 
+def check_ready_file(ready_file: Path) -> None:
+    """Raise `ConfigError` for a path that no file can be put at."""
+    if ready_file.is_dir():
+        raise ConfigError(f"--ready-file {ready_file} is a directory; give the name of a file in it")
+    if not ready_file.parent.is_dir():
+        raise ConfigError(f"--ready-file {ready_file} is in no directory; make {ready_file.parent} first")
+
+
 def run(options: EngineOptions, ready_file: Path | None = None) -> None:
     """Run an engine in this process until it is told to end."""
+    if ready_file is not None:
+        check_ready_file(ready_file)
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(serve(options, ready=lambda addresses: write_ready(addresses, ready_file)))

@@ -60,6 +60,18 @@ def test_the_longest_request_is_what_the_pool_holds() -> None:
         ({"ranks": 2, "replay": "tcp://127.0.0.1:5558"}, "wanted twice"),
         ({"wire": "vllm-0.1.0"}, "wire"),
         ({"token": ""}, "token"),
+        ({"ranks": 65}, "--ranks is 65; give 64 at most"),
+        ({"block_size": 2**20 + 1}, "--block-size"),
+        ({"buffer_steps": 10**9}, "--buffer-steps"),
+        ({"hwm": 2**31}, "--hwm"),
+        ({"model": "\udcff"}, "--model .* not UTF-8"),
+        ({"topic": "\udcff"}, "--topic .* not UTF-8"),
+        ({"loras": ("\udcff",)}, "--lora .* not UTF-8"),
+        ({"model": "x" * 5_000}, "--model has 5,000 bytes"),
+        ({"events": "tcp://*:0"}, "--events .* --insecure"),
+        ({"events": "tcp://10.0.0.1:5557", "token": "secret"}, "--events .* --insecure"),
+        ({"events": "tcp://[::]:5557", "replay": None}, "--events .* --insecure"),
+        ({"replay": "tcp://0.0.0.0:5558"}, "--replay .* --insecure"),
     ],
 )
 def test_what_cannot_work_is_refused_when_made(options: dict[str, Any], flag: str) -> None:
@@ -72,6 +84,21 @@ def test_what_cannot_work_is_refused_when_made(options: dict[str, Any], flag: st
 def test_other_machines_may_reach_it_when_that_is_said(options: dict[str, Any]) -> None:
     """A token or an outspoken wish opens a listener off loopback."""
     assert EngineOptions(host="0.0.0.0", **options).host == "0.0.0.0"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"events": "tcp://*:5557", "insecure": True},
+        {"events": "tcp://10.0.0.1:5557", "events_bind": False, "replay": None},
+        {"events": "ipc:///run/events", "replay": None},
+        {"events": "tcp://localhost:5557"},
+        {"events": "tcp://[::1]:5557"},
+    ],
+)
+def test_events_are_open_to_this_machine_only_unless_that_is_said(options: dict[str, Any]) -> None:
+    """An outspoken wish opens them, and whom the engine connects to was chosen."""
+    assert EngineOptions(**options).events == options["events"]
 
 
 def test_the_token_is_not_shown() -> None:

@@ -263,6 +263,22 @@ def test_missing_events_are_told_once_and_their_coming_too(caplog: pytest.LogCap
     asyncio.run(story())
 
 
+def test_a_pod_that_does_not_list_its_model_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """With both names; a pod that lists its model, or nothing, is not spoken of."""
+
+    async def story() -> None:
+        async with FakePod(models=("simulated",)) as wrong, FakePod(models=(MODEL,)) as right, FakePod() as silent:
+            urls = {"a": wrong.url, "b": right.url, "c": silent.url}
+            async with daemon(*(make_pod(name, url) for name, url in urls.items())) as here:
+                await until(lambda: "lists 'simulated'" in caplog.text)
+                await here.get("/readyz")
+        said = [record.getMessage() for record in caplog.records if "/v1/models" in record.getMessage()]
+        assert len(said) == 1
+        assert "pod a is configured with the model or adapter 'm'" in said[0]
+
+    asyncio.run(story())
+
+
 def test_off_loopback_a_token_is_asked_for() -> None:
     """Everything needs it but `/healthz` and the plain answer of `/readyz`."""
 

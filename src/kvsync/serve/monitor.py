@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
@@ -15,6 +15,7 @@ from kvsync.fleet import Pod
 from kvsync.serve.absence import PATIENCE_S, Absence, News
 from kvsync.serve.parts import Parts
 from kvsync.serve.ports import StreamView
+from kvsync.serve.served import ServedModels
 from kvsync.types import Engine
 
 LOOK_EVERY = 0.2
@@ -30,6 +31,7 @@ class Monitor:
         self._parts = parts
         self._session = session
         self._absence = Absence()
+        self._served = ServedModels(session, parts.clock)
         self._restarts: dict[Engine, int] = {}
         self._knocks: set[asyncio.Task[None]] = set()
 
@@ -44,13 +46,23 @@ class Monitor:
             while True:
                 self.look()
                 for name in self._parts.health.due(self._parts.clock()):
-                    knock = asyncio.create_task(self._knock(name))
-                    self._knocks.add(knock)
-                    knock.add_done_callback(self._knocks.discard)
+                    self._beside(self._knock(name))
+                for pod in self._unasked():
+                    self._beside(self._served.ask(pod))
                 await asyncio.sleep(LOOK_EVERY)
         finally:
             for knock in self._knocks:
                 knock.cancel()
+
+    def _beside(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._knocks.add(task)
+        task.add_done_callback(self._knocks.discard)
+
+    def _unasked(self) -> list[Pod]:
+        pods = list(self._parts.pods.values())
+        self._served.keep_only(set(pods))
+        return self._served.due([pod for pod in pods if self._parts.health.is_up(pod.name)])
 
     def look(self) -> None:
         """Take the streams' state over into health."""

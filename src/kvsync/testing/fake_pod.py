@@ -38,7 +38,8 @@ class FakePod:
     Answers completions with `words`, and says that `cached_tokens` of `prompt_tokens` were cached.
 
     `hang_up` closes the connection in place of an answer, `cut_after` after so many pieces; `status` other than 200 is
-    answered with an error. `cancelled` is set when a client went away during an answer.
+    answered with an error. `models` is what it lists, None for no list at all. `cancelled` is set when a client went
+    away during an answer.
     """
 
     words: tuple[str, ...] = ("one", "two", "three")
@@ -46,6 +47,7 @@ class FakePod:
     cached_tokens: int = 64
     status: int = 200
     health_status: int = 200
+    models: tuple[str, ...] | None = None
     hang_up: bool = False
     cut_after: int | None = None
     gate: asyncio.Semaphore | None = None
@@ -75,6 +77,7 @@ class FakePod:
                 web.post("/v1/completions", self._complete),
                 web.post("/v1/chat/completions", self._complete),
                 web.get("/health", self._health),
+                web.get("/v1/models", self._models),
             ]
         )
         self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
@@ -90,6 +93,11 @@ class FakePod:
 
     async def _health(self, _request: web.Request) -> web.Response:
         return web.Response(status=self.health_status)
+
+    async def _models(self, _request: web.Request) -> web.Response:
+        if self.models is None:
+            return web.Response(status=404)
+        return web.json_response({"object": "list", "data": [{"id": name} for name in self.models]})
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()

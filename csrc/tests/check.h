@@ -80,6 +80,7 @@ void tests_of_groups(void);
 void tests_of_limits(void);
 void tests_of_memory(void);
 void tests_of_fuzz(void);
+void tests_of_corpus(void);
 void tests_of_threads(void);
 
 #endif

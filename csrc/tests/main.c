@@ -62,6 +62,7 @@ int main(int count, char **arguments) {
   tests_of_limits();
   tests_of_memory();
   tests_of_fuzz();
+  tests_of_corpus();
   tests_of_threads();
   printf("%u passed, %u failed\n", check_state.passed, check_state.failed);
   return check_state.failed == 0 && check_state.passed > 0 ? 0 : 1;

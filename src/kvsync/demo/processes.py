@@ -111,14 +111,20 @@ class Children:
         """
         Start `kvsync ARGUMENTS...` and wait until it is ready; raises `KvsyncError` when it does not get there.
         """
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "kvsync.demo.leash", "kvsync", *arguments),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
-            env=_environment(),
-        )
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", "kvsync.demo.leash", "kvsync", *arguments),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                start_new_session=True,
+                env=_environment(),
+            )
+        except OSError as error:
+            raise KvsyncError(
+                f"{name} cannot be started: {error.strerror}; give fewer --pods, or raise the limits of open files and"
+                " processes (ulimit -n, ulimit -u)"
+            ) from error
         child = Child(name, process)
         self._children.append(child)
         try:

@@ -30,7 +30,12 @@ def command(
         bool, typer.Option("--keep", help="Leave engines and daemon running afterwards, until Ctrl-C.")
     ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print the result as one JSON document, the last line of stdout.")
+        bool,
+        typer.Option(
+            "--json",
+            help="Print the result as one JSON document, the last line of stdout; its `events` counts block changes that"
+            " events told of.",
+        ),
     ] = False,
 ) -> None:
     """
@@ -43,7 +48,7 @@ def command(
 
     The exit status is 1 when the index differs from the truth, or when, with 200 requests or more, `cost` has less
     than 0.9 of the hit rate of one infinite cache, no better hits than round-robin, or a pod with more than 1.3 times
-    its share of requests.
+    its share of requests. Ctrl-C ends everything, and the exit status is 130.
     """
     from kvsync.cli.demo_view import TerminalScreen, comparison
     from kvsync.cli.output import console, print_json

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from kvsync.cli.output import TRUST_STYLE
 from kvsync.demo.measure import PolicyResult
-from kvsync.demo.report import IDEAL_SHARE_MIN, MAX_OVER_MEAN_MAX, REQUESTS_MIN, Report
+from kvsync.demo.report import COST, IDEAL_SHARE_MIN, MAX_OVER_MEAN_MAX, REQUESTS_MIN, Report
 from kvsync.demo.screen import Progress
 
 LINE_EVERY_S = 5.0
@@ -101,7 +101,9 @@ def comparison_table(report: Report) -> Table:
     table.add_column("")
     for name in report.policies:
         table.add_column(Text(name), justify="right")
-    table.add_column("kvsync's promise for cost", style="dim")
+    promises = COST in report.policies
+    if promises:
+        table.add_column("kvsync's promise for cost", style="dim")
     floor = f"at least {IDEAL_SHARE_MIN * report.ideal_hit_rate:.3f}"
     for title, show, promise in (
         ("hit rate", lambda result: f"{result.hit_rate:.3f}", floor),
@@ -111,7 +113,8 @@ def comparison_table(report: Report) -> Table:
         ("requests", lambda result: f"{result.requests:,}", f"judged from {REQUESTS_MIN} on"),
         ("time it took", lambda result: f"{result.seconds:.1f} s", ""),
     ):
-        table.add_row(title, *(show(result) for result in report.policies.values()), promise)
+        figures = [show(result) for result in report.policies.values()]
+        table.add_row(title, *figures, *([promise] if promises else []))
     return table
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import queue
 import signal
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -157,7 +158,11 @@ def sources(
 def stopped_by_signals(listener: Listener) -> Iterator[None]:
     """Let Ctrl-C and SIGTERM end the listening in good order instead of tearing it down."""
 
+    interrupted = False
+
     def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
+        interrupted = number == signal.SIGINT
         listener.stop()
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -166,3 +171,5 @@ def stopped_by_signals(listener: Listener) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        if interrupted and sys.stderr.isatty():
+            print(file=sys.stderr)  # what follows would stand behind ^C

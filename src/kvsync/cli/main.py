@@ -24,6 +24,7 @@ from kvsync.errors import ConfigError, KvsyncError
 DEBUG_VARIABLE = "KVSYNC_DEBUG"
 EXIT_PROBLEM = 1
 EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
 
 
 class Entry(NamedTuple):
@@ -75,7 +76,11 @@ class LazyGroup(TyperGroup):
                 stream.reconfigure(errors="backslashreplace")
         try:
             return super().main(*args, **extra)
-        except (KvsyncError, ValueError, OSError, MemoryError) as error:
+        except SystemExit as ending:
+            if ending.code == EXIT_INTERRUPTED and sys.stderr.isatty():
+                print(file=sys.stderr)  # the shell's prompt would stand behind ^C
+            raise
+        except (KvsyncError, ValueError, OverflowError, OSError, MemoryError) as error:
             if os.environ.get(DEBUG_VARIABLE):
                 raise
             print(f"kvsync: {sentence(error)}", file=sys.stderr)

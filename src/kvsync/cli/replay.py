@@ -39,8 +39,10 @@ def command(
     Apply a capture to an empty index and show what its engines hold in the end.
 
     Frames go through the same ordering as live ones: duplicates are dropped, restarts found, holes filled from the
-    replays that the file holds. The exit status is 0 whatever trust comes out. A capture that is cut short or damaged
-    is an error; the table then shows what was applied up to there, and --dump and --json print nothing.
+    replays that the file holds. The exit status is 0 whatever trust comes out. A capture that is cut short, or has a
+    record that cannot be read, is an error; the table then shows what was applied up to there, and --dump and --json
+    print nothing. Payloads have no checksum: bytes that were changed within one are not noticed as such, and what can
+    no longer be decoded is counted as skipped.
     """
     from kvsync.cli.output import print_json
     from kvsync.cli.texts import check_text

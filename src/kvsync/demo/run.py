@@ -108,7 +108,8 @@ class Demo:
 
     async def _run(self) -> Report:
         people = plan_traffic(self.options.traffic())
-        self._screen.say(f"Starting {self.options.pods} simulated engines and the daemon.")
+        several = "" if self.options.pods == 1 else "s"
+        self._screen.say(f"Starting {self.options.pods} simulated engine{several} and the daemon.")
         await self.stage.start_pods(self.options.pods, self.options.size)
         results: dict[str, PolicyResult] = {}
         ideal = 0.0

@@ -62,6 +62,14 @@ def test_the_comparison_has_a_column_for_each_policy() -> None:
     assert "DIFFERS" in drawn(comparison(replace(REPORT, differences=("pod-0: ...",))))
 
 
+def test_a_promise_is_shown_beside_what_it_is_about() -> None:
+    """Without a run of cost there is none to compare with."""
+    assert "promise for cost" in drawn(comparison(REPORT))
+    text = drawn(comparison(replace(REPORT, policies={"random": RESULT})))
+    assert "random" in text
+    assert "promise" not in text
+
+
 def test_without_a_terminal_a_run_says_a_line_now_and_then() -> None:
     """One at the start, and the next when it is due."""
     now = 100.0

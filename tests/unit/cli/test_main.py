@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 import kvsync
 from kvsync._core import lib
 from kvsync.cli import main
+from kvsync.cli.output import plural
 from kvsync.cli.texts import TEXT_BYTES_MAX
 from kvsync.errors import CapacityError, ConfigError, FrameError, KvsyncError
 
@@ -168,3 +169,15 @@ def test_python_m_kvsync_is_the_same_command() -> None:
     """For where scripts are not on the path."""
     done = subprocess.run([sys.executable, "-m", "kvsync", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout == f"kvsync {kvsync.__version__}\n"
+
+
+@pytest.mark.parametrize(("count", "said"), [(0, "0 engines"), (1, "1 engine"), (1_234, "1,234 engines")])
+def test_counts_agree_with_their_nouns(count: int, said: str) -> None:
+    """One is one."""
+    assert plural(count, "engine") == said
+
+
+def test_the_exit_statuses_are_in_help() -> None:
+    """Also that of an interruption."""
+    result = RUNNER.invoke(main.app, ["--help"], env={"COLUMNS": "200"})
+    assert all(word in result.stdout for word in ("0 fine", "1 a problem", "2 wrong usage", "130 interrupted"))

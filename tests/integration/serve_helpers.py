@@ -155,7 +155,8 @@ async def until(true: Callable[[], bool], within: float = 5.0) -> None:
 @asynccontextmanager
 async def daemon(*pods: Pod, token: bytes | None = None, **flags: Any) -> AsyncIterator[Daemon]:
     """A daemon for these pods, answering while the context lasts."""
-    settings = load_settings({"listen": "127.0.0.1:0", "pods": pods, "prefill_rate": 1_000.0, **flags}, environment={})
+    given = {"listen": "127.0.0.1:0", "pods": pods, "prefill_rate": 1_000.0, "drain_seconds": 1.0, **flags}
+    settings = load_settings(given, environment={})
     streams = MadeUpStreams()
     router = Router(dict(BUILT_IN), default=settings.policy, prefill_rate=settings.prefill_rate, seed=1)
     with Index(seed=1) as index:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
@@ -11,7 +12,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,56 @@ def test_it_says_where_it_listens_and_ends_when_told(number: signal.Signals) -> 
         out, err = process.communicate(timeout=WITHIN_S)
         assert (process.returncode, out) == (0, "")
         assert all(json.loads(line)["level"] in ("info", "warning") for line in err.splitlines())
+
+
+@contextmanager
+def slow_answer(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], Any]]:
+    """A daemon in the middle of a streamed answer of about two seconds, and that answer."""
+    engine = [sys.executable, "-m", "kvsync", "engine", "--listen", "127.0.0.1:0", "--events", "tcp://127.0.0.1:0"]
+    with subprocess.Popen(
+        [*engine, "--decode-rate", "20", "--answer-tokens", "40"], stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
+    ) as process:
+        try:
+            assert process.stdout is not None
+            url = json.loads(process.stdout.readline())["http"]
+            pod = f"name=a,http={url},model=simulated"
+            with serving("--pod", pod, "--listen", "127.0.0.1:0", *arguments) as (daemon, ready):
+                asked = {"model": "simulated", "prompt": "hi", "max_tokens": 40, "stream": True}
+                request = urllib.request.Request(
+                    f"{ready['http']}/v1/completions",
+                    data=json.dumps(asked).encode(),
+                    headers={"Content-Type": "application/json"},
+                )
+                with urllib.request.urlopen(request, timeout=WITHIN_S) as answer:
+                    answer.readline()
+                    yield daemon, answer
+        finally:
+            process.kill()
+
+
+def test_a_running_answer_is_let_end() -> None:
+    """The daemon says how many it waits for, and ends with the last of them."""
+    with slow_answer() as (process, answer):
+        process.terminate()
+        assert b"[DONE]" in answer.read()
+        _, err = process.communicate(timeout=WITHIN_S)
+        assert process.returncode == 0
+        assert "waiting up to 30 s for 1 request;" in err
+        assert "cut short" not in err
+
+
+def test_a_second_signal_ends_it_at_once() -> None:
+    """And it says what was cut."""
+    with slow_answer() as (process, answer):
+        process.terminate()
+        assert process.stderr is not None
+        assert any("waiting up to" in line for line in process.stderr)
+        process.terminate()
+        with suppress(http.client.IncompleteRead, ConnectionError):
+            assert b"[DONE]" not in answer.read()
+        _, err = process.communicate(timeout=WITHIN_S)
+        assert process.returncode == 0
+        assert "1 request cut short" in err
 
 
 def test_a_misspelt_variable_is_told() -> None:

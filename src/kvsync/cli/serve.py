@@ -45,6 +45,14 @@ def command(
     prefill_rate: Annotated[
         float | None, typer.Option(help="Tokens a second that an engine prefills (learned).", metavar="TOKENS")
     ] = None,
+    drain_seconds: Annotated[
+        float | None,
+        typer.Option(
+            help="How long running answers may take to end after SIGTERM or SIGINT (30); the daemon ends with the last"
+            " of them, or at once at a second signal.",
+            metavar="SECONDS",
+        ),
+    ] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error (info).")] = None,
 ) -> None:
     """
@@ -72,6 +80,7 @@ def command(
         "token_file": token_file,
         "max_bytes": max_bytes,
         "prefill_rate": prefill_rate,
+        "drain_seconds": drain_seconds,
         "log_level": log_level,
     }
     settings = load_settings({name: value for name, value in flags.items() if value not in (None, [])}, config=config)

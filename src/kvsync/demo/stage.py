@@ -22,6 +22,8 @@ RANK = 0
 LOOPBACK = "127.0.0.1:0"
 QUIET_WITHIN_S = 20.0
 ANSWER_WITHIN_S = 20.0
+DRAIN_S = "0.5"
+"""What a daemon may wait for running answers: its traffic has ended, or the demo was told to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,7 @@ class Stage:
         pods = [argument for pod in self.pods for argument in ("--pod", pod.argument())]
         self._daemon = await self._children.start(
             *("kvsync serve", "serve", "--listen", LOOPBACK, "--policy", policy),
-            *("--prefill-rate", str(size.prefill_rate), *pods),
+            *("--prefill-rate", str(size.prefill_rate), "--drain-seconds", DRAIN_S, *pods),
         )
         self.url = str(self._daemon.ready["http"])
         await self._until_none(self._unfollowed, "the daemon does not follow all pods")

@@ -5,7 +5,8 @@ The daemon, put together and run.
     event loop            HTTP (api, proxy), monitor (streams -> health), follow (fleet -> everyone)
 
 The subscriber starts first, so that no event is missed, and the HTTP port opens last, so that whoever reaches it gets
-answers. Stopping goes the other way: the port closes, running answers get `drain_seconds`, then the rest ends.
+answers. Stopping goes the other way: the port closes, running answers get up to `drain_seconds`, then the rest ends.
+A second signal ends it without waiting.
 """
 
 from __future__ import annotations
@@ -39,6 +40,9 @@ from kvsync.stream.subscriber import Subscriber
 KEEP_ALIVE_S = 4.0
 """How long a connection to a pod is kept unused: shorter than the 5 s after which common servers drop it."""
 
+ENDING_S = 0.1
+"""What a request gets that is still there after `drain_seconds`, to take note of its end."""
+
 _logger = logging.getLogger(__name__)
 
 
@@ -51,15 +55,14 @@ async def serve(settings: Settings, ready: Callable[[str], None]) -> None:
     if not settings.pods:
         raise ConfigError("there are no pods; give --pod name=a,http=http://HOST:PORT,model=M at least once")
     token, router = token_of(settings), make_router(settings)
-    stop = asyncio.Event()
-    with _signals(stop), Index(max_bytes=settings.max_bytes) as index, Subscriber(index) as streams:
+    stop, hurry = asyncio.Event(), asyncio.Event()
+    with _signals(stop, hurry), Index(max_bytes=settings.max_bytes) as index, Subscriber(index) as streams:
         parts = Parts(settings, index, streams, router, token)
-        async with running(parts, StaticPods(settings.pods)) as url:
+        async with running(parts, StaticPods(settings.pods), hurry) as url:
             for name in unknown_variables(os.environ):
                 _logger.warning("variable %s means nothing to kvsync; check its spelling", name)
             ready(url)
             await stop.wait()
-            _logger.info("stopping")
 
 
 def make_router(settings: Settings, *, seed: int | None = None) -> Router:
@@ -68,8 +71,12 @@ def make_router(settings: Settings, *, seed: int | None = None) -> Router:
 
 
 @asynccontextmanager
-async def running(parts: Parts, source: PodSource) -> AsyncIterator[str]:
-    """A daemon that answers requests while the context lasts; gives its URL."""
+async def running(parts: Parts, source: PodSource, hurry: asyncio.Event | None = None) -> AsyncIterator[str]:
+    """
+    A daemon that answers requests while the context lasts; gives its URL.
+
+    At the end running answers are waited for, until `hurry` is set.
+    """
     async with _session(parts.settings) as session:
         fleet.adopt(parts, source)
         monitor = Monitor(parts, session)
@@ -82,12 +89,13 @@ async def running(parts: Parts, source: PodSource) -> AsyncIterator[str]:
             make_app(parts, session),
             handler_cancellation=True,
             access_log=None,
-            shutdown_timeout=parts.settings.drain_seconds,
+            shutdown_timeout=ENDING_S,
         )
         await runner.setup()
         try:
             yield await _listen(runner, parts.settings.listen)
         finally:
+            await _drain(parts, runner, hurry or asyncio.Event())
             await runner.cleanup()
             for task in background:
                 task.cancel()
@@ -109,7 +117,8 @@ def make_app(parts: Parts, session: ClientSession) -> web.Application:
 def _count(parts: Parts) -> Middleware:
     @web.middleware
     async def count(request: web.Request, handler: Handler) -> web.StreamResponse:
-        response = await handler(request)
+        with parts.in_flight.one():
+            response = await handler(request)
         resource = request.match_info.route.resource
         # What is not a route of ours is one label, or a scanner could make as many as it likes.
         path = resource.canonical if resource is not None else "other"
@@ -143,6 +152,28 @@ async def _listen(runner: web.AppRunner, listen: Listen) -> str:
     return f"http://{host}:{port}"
 
 
+async def _drain(parts: Parts, runner: web.AppRunner, hurry: asyncio.Event) -> None:
+    """Take no new request, and wait for those that run."""
+    for site in list(runner.sites):
+        await site.stop()
+    if runner.server is not None:
+        runner.server.pre_shutdown()  # kept connections close: at once, or when their answer has ended
+    seconds, in_flight = parts.settings.drain_seconds, parts.in_flight
+    if not in_flight.count:
+        _logger.info("stopping")
+        return
+    _logger.info(
+        "stopping: waiting up to %g s for %s; another signal ends it at once", seconds, _requests(in_flight.count)
+    )
+    await in_flight.wait_none(seconds=seconds, hurry=hurry)
+    if in_flight.count:
+        _logger.warning("stopping: %s cut short", _requests(in_flight.count))
+
+
+def _requests(count: int) -> str:
+    return "1 request" if count == 1 else f"{count} requests"
+
+
 async def _forever(name: str, work: Callable[[], Awaitable[None]]) -> None:
     """Run a task that should never end; should it fail, say so and begin it again."""
     while True:
@@ -154,11 +185,14 @@ async def _forever(name: str, work: Callable[[], Awaitable[None]]) -> None:
 
 
 @contextmanager
-def _signals(stop: asyncio.Event) -> Iterator[None]:
+def _signals(stop: asyncio.Event, hurry: asyncio.Event) -> Iterator[None]:
+    def told() -> None:
+        (hurry if stop.is_set() else stop).set()
+
     loop = asyncio.get_running_loop()
     names = (signal.SIGTERM, signal.SIGINT)
     for name in names:
-        loop.add_signal_handler(name, stop.set)
+        loop.add_signal_handler(name, told)
     try:
         yield
     finally:

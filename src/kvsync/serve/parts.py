@@ -11,6 +11,7 @@ from time import monotonic
 from kvsync.fleet import Pod
 from kvsync.routing import Router
 from kvsync.serve.health import Health
+from kvsync.serve.inflight import InFlight
 from kvsync.serve.metrics import Metrics
 from kvsync.serve.picker import Picker
 from kvsync.serve.ports import PrefixIndex, Streams
@@ -32,6 +33,7 @@ class Parts:
     pods: dict[str, Pod] = field(default_factory=dict)
     health: Health = field(default_factory=Health)
     metrics: Metrics = field(default_factory=Metrics)
+    in_flight: InFlight = field(default_factory=InFlight)
     picker: Picker = field(init=False)
     started: float = field(init=False)
 

@@ -100,7 +100,7 @@ class Settings(BaseSettings):
     prompt_tokens_max: Annotated[int, Field(ge=1)] = 1_048_576
     connect_seconds: Annotated[float, Field(gt=0)] = 2.0
     silence_seconds: Annotated[float, Field(gt=0)] = 600.0
-    drain_seconds: Annotated[float, Field(ge=0)] = 1.0
+    drain_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 30.0
 
     @field_validator("log_level", mode="before")
     @classmethod

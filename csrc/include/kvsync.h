@@ -39,12 +39,13 @@ extern "C" {
 #define KVS_ORPHANS_MAX 16384
 #define KVS_ENGINES_MAX 16777215
 
-#define KVS_STATUS_MAP(X)                               \
-  X(OK, 0, "done")                                      \
-  X(ERR_ARGUMENT, 1, "an argument is out of its range") \
-  X(ERR_MEMORY, 2, "memory could not be allocated")     \
-  X(ERR_ENGINE, 3, "no engine has this number")         \
-  X(ERR_CAPACITY, 4, "a fixed limit of the index is reached")
+#define KVS_STATUS_MAP(X)                                     \
+  X(OK, 0, "done")                                            \
+  X(ERR_ARGUMENT, 1, "an argument is out of its range")       \
+  X(ERR_MEMORY, 2, "memory could not be allocated")           \
+  X(ERR_ENGINE, 3, "no engine has this number")               \
+  X(ERR_CAPACITY, 4, "a fixed limit of the index is reached") \
+  X(ERR_SNAPSHOT, 5, "these bytes are no snapshot of this version")
 
 typedef enum kvs_status {
 #define X(name, code, text) KVS_##name = code,
@@ -320,6 +321,16 @@ kvs_status kvs_index_export(kvs_index *index, uint32_t engine, const kvs_export 
 void kvs_export_free(const kvs_export *list);
 
 void kvs_index_stats(kvs_index *index, kvs_stats *stats);
+
+/* The whole index as bytes, as of one moment; free them with kvs_bytes_free. Readers go on meanwhile, writers wait. The
+ * bytes hold the seed, which is a secret, and no checksum.  KVS_ERR_MEMORY. */
+kvs_status kvs_index_save(kvs_index *index, uint8_t **bytes, size_t *count);
+void kvs_bytes_free(uint8_t *bytes);
+
+/* Make an index of such bytes; the seed in `options` does not count. Engines keep their numbers.
+ * KVS_ERR_SNAPSHOT  the bytes are not a snapshot of this version and byte order, or contradict themselves.
+ * KVS_ERR_MEMORY    not enough of it, or more than options->bytes_max. */
+kvs_status kvs_index_load(const kvs_options *options, const uint8_t *bytes, size_t count, kvs_index **index);
 
 #ifdef __cplusplus
 }

@@ -100,6 +100,25 @@ int kvs__key_make(kvs_index *index, struct kvs__engine *engine, const struct kvs
   return 1;
 }
 
+int kvs__name_load(kvs_index *index, struct kvs__engine *engine, const uint8_t *bytes, uint32_t length) {
+  struct kvs__sent_hash sent = {0, bytes, length};
+  struct kvs__key key;
+  uint32_t number;
+  if (length > 0) return kvs__key_make(index, engine, &sent, &key);
+  number = name_slot(index, engine);
+  if (number != 0) engine->names[number] = NULL;
+  return number != 0;
+}
+
+void kvs__names_loaded(kvs_index *index, struct kvs__engine *engine) {
+  for (uint32_t i = engine->names_count; i-- > 1;)
+    if (engine->names[i] == NULL) name_unslot(engine, i);
+  for (uint32_t i = 1; i < engine->names_count; i++) {
+    struct kvs__key key = {i, KVS__NAMES};
+    if (engine->names[i] != NULL) kvs__key_release(index, engine, key);
+  }
+}
+
 void kvs__key_hold(struct kvs__engine *engine, struct kvs__key key) {
   if (key.form == KVS__NAMES) engine->names[key.value]->references++;
 }

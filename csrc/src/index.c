@@ -118,7 +118,7 @@ const char *kvs_index_medium_name(kvs_index *index, uint32_t medium) {
   return text;
 }
 
-static int model_find(kvs_index *index, const char *name, size_t bytes, uint32_t *number) {
+int kvs__model_number(kvs_index *index, const char *name, size_t bytes, uint32_t *number) {
   struct kvs__model *grown;
   char *copy;
   for (uint32_t i = 0; i < index->models_count; i++) {
@@ -207,7 +207,7 @@ struct kvs__engine *kvs__engine_get(const kvs_index *index, uint32_t engine) {
   return engine < index->engines_count ? index->engines[engine] : NULL;
 }
 
-static kvs_status engine_add(kvs_index *index, const char *model, size_t model_bytes, uint32_t *number) {
+kvs_status kvs__engine_add(kvs_index *index, const char *model, size_t model_bytes, uint32_t *number) {
   struct kvs__engine *engine;
   if (index->engines_count == KVS_ENGINES_MAX) return KVS_ERR_CAPACITY;
   if (index->engines_count == index->engines_capacity) {
@@ -220,7 +220,7 @@ static kvs_status engine_add(kvs_index *index, const char *model, size_t model_b
   }
   engine = kvs__alloc_zero(&index->memory, sizeof *engine);
   if (engine == NULL) return KVS_ERR_MEMORY;
-  if (!model_find(index, model, model_bytes, &engine->model)) {
+  if (!kvs__model_number(index, model, model_bytes, &engine->model)) {
     free_engine(index, engine);
     return KVS_ERR_MEMORY;
   }
@@ -237,8 +237,9 @@ kvs_status kvs_index_engine_add(kvs_index *index, const char *model, size_t mode
   if (index == NULL || number == NULL || (model == NULL && model_bytes > 0)) return KVS_ERR_ARGUMENT;
   if (model_bytes > KVS_TEXT_BYTES_MAX) return KVS_ERR_ARGUMENT;
   write_begin(index);
-  status = engine_add(index, model, model_bytes, number);
-  if (status == KVS_ERR_MEMORY && kvs__evict(index)) status = engine_add(index, model, model_bytes, number);
+  status = kvs__engine_add(index, model, model_bytes, number);
+  if (status == KVS_ERR_MEMORY && kvs__evict(index))
+    status = kvs__engine_add(index, model, model_bytes, number);
   write_end(index);
   return status;
 }

@@ -204,7 +204,11 @@ void kvs__state_begin(kvs_index *index);
 void kvs__state_end(kvs_index *index);
 /* Count `blocks` of work and let readers in if a slice is full. */
 void kvs__breathe(kvs_index *index, unsigned blocks);
+/* kvs_index_engine_add without locks, and without making room at the ceiling. */
+kvs_status kvs__engine_add(kvs_index *index, const char *model, size_t model_bytes, uint32_t *number);
 struct kvs__engine *kvs__engine_get(const kvs_index *index, uint32_t engine);
+/* The number of a model's name, made if it is new; 0 = out of memory. */
+int kvs__model_number(kvs_index *index, const char *name, size_t bytes, uint32_t *number);
 /* Recompute a model's chains after an engine's facts changed; 0 = out of memory, some are missing. */
 int kvs__model_refresh(kvs_index *index, uint32_t model);
 
@@ -229,6 +233,10 @@ int kvs__key_find(kvs_index *index, struct kvs__engine *engine, const struct kvs
                   struct kvs__key *key);
 int kvs__key_make(kvs_index *index, struct kvs__engine *engine, const struct kvs__sent_hash *hash,
                   struct kvs__key *key);
+/* For snapshots: the name of the next number, held for the time being; of no length: the number is free. 0 = no memory.
+ * When all items are there, kvs__names_loaded lets go of them. */
+void kvs__names_loaded(kvs_index *index, struct kvs__engine *engine);
+int kvs__name_load(kvs_index *index, struct kvs__engine *engine, const uint8_t *bytes, uint32_t length);
 void kvs__key_hold(struct kvs__engine *engine, struct kvs__key key);
 void kvs__key_release(kvs_index *index, struct kvs__engine *engine, struct kvs__key key);
 

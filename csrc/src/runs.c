@@ -193,3 +193,32 @@ int kvs__slot_take(struct kvs__runs *runs, struct kvs__segments *segments, struc
     (void)resize(runs, memory, number, (uint8_t)(run->size - 1));
   return 1;
 }
+
+/* ---- snapshots ---- */
+
+int kvs__runs_load(struct kvs__runs *runs, struct kvs__segments *segments, struct kvs__memory *memory,
+                   uint32_t depth, uint64_t present, uint64_t headed, const void *hashes) {
+  struct kvs__owner owner = {runs, runs->count};
+  uint32_t count = (uint32_t)__builtin_popcountll(present), number = number_take(runs, memory);
+  struct kvs__run *run;
+  if (number == KVS__SLOT_NONE) return 0;
+  run = kvs__run_of(runs, number << 6);
+  memset(run, 0, sizeof *run);
+  if (present == 0) return 1;
+  while (kvs__run_rooms[run->size] < count) run->size++;
+  run->hashes = kvs__pool_take(&runs->pools[run->size], memory, owner, &run->chunk);
+  if (run->hashes == NULL) return 0;
+  memcpy(run->hashes, hashes, count * sizeof *run->hashes);
+  memset(kvs__run_sets(run), 0, count * sizeof(uint32_t));
+  run->depth = depth;
+  run->present = present;
+  runs->blocks += count;
+  for (uint32_t place = 0; place < KVS__RUN_BLOCKS; place++)
+    if (headed >> place & 1 && !become_head(runs, segments, memory, number << 6 | place)) return 0;
+  return 1;
+}
+
+void kvs__runs_loaded(struct kvs__runs *runs) {
+  for (uint32_t i = runs->count; i-- > 0;)
+    if (kvs__run_of(runs, i << 6)->present == 0) number_give(runs, i);
+}

@@ -58,6 +58,7 @@ int main(int count, char **arguments) {
   tests_of_sets();
   tests_of_decode();
   tests_of_index();
+  tests_of_snapshot();
   tests_of_groups();
   tests_of_limits();
   tests_of_memory();

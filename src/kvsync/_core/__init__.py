@@ -8,7 +8,7 @@ thread rule at the top of `csrc/include/kvsync.h` is the only protection there i
 from __future__ import annotations
 
 from kvsync._core._kvsync import ffi, lib
-from kvsync.errors import CapacityError, KvsyncError
+from kvsync.errors import CapacityError, FrameError, KvsyncError
 
 __all__ = ["check", "ffi", "lib", "text", "version"]
 
@@ -33,6 +33,8 @@ def check(status: int) -> None:
         raise MemoryError(message)
     if status == lib.KVS_ERR_CAPACITY:
         raise CapacityError(message)
+    if status == lib.KVS_ERR_SNAPSHOT:
+        raise FrameError(message)
     if status == lib.KVS_ERR_ARGUMENT:
         raise ValueError(message)
     raise KvsyncError(f"{message} ({text(lib.kvs_status_name(status))})")

@@ -10,6 +10,7 @@ typedef enum kvs_status {
   KVS_ERR_MEMORY = ...,
   KVS_ERR_ENGINE = ...,
   KVS_ERR_CAPACITY = ...,
+  KVS_ERR_SNAPSHOT = ...,
   ...
 } kvs_status;
 
@@ -169,3 +170,6 @@ kvs_status kvs_index_trust(kvs_index *index, uint32_t engine, uint8_t *trust);
 kvs_status kvs_index_export(kvs_index *index, uint32_t engine, const kvs_export **list);
 void kvs_export_free(const kvs_export *list);
 void kvs_index_stats(kvs_index *index, kvs_stats *stats);
+kvs_status kvs_index_save(kvs_index *index, uint8_t **bytes, size_t *count);
+void kvs_bytes_free(uint8_t *bytes);
+kvs_status kvs_index_load(const kvs_options *options, const uint8_t *bytes, size_t count, kvs_index **index);

@@ -8,6 +8,7 @@ core has locks of its own (csrc/include/kvsync.h).
 
 from __future__ import annotations
 
+import os
 import secrets
 import threading
 import warnings
@@ -17,10 +18,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from kvsync._core import check, ffi, lib, text
-from kvsync.errors import ClosedError, ConfigError
+from kvsync.errors import ClosedError, ConfigError, FrameError
 from kvsync.index.matches import TRUST_BY_NUMBER, Matches
 from kvsync.index.query import Query
 from kvsync.index.record import MediumRecord, Record
+from kvsync.index.snapshot import Snapshot, read_snapshot, write_snapshot
 from kvsync.index.texts import utf8
 from kvsync.index.tokens import Tokens, lend_hashes
 from kvsync.types import GPU, Applied, Engine, EngineHash, ExtraKeys, Match, Trust
@@ -64,7 +66,10 @@ class Index:
         made = ffi.new("kvs_index **")
         self._core: Any = None
         check(lib.kvs_index_create(options, made))
-        self._core = ffi.gc(made[0], lib.kvs_index_destroy)
+        self._adopt(made[0])
+
+    def _adopt(self, core: Any) -> None:
+        self._core = ffi.gc(core, lib.kvs_index_destroy)
         self._naming = threading.Lock()
         self._numbers: dict[Engine, int] = {}
         self._models: dict[Engine, str] = {}
@@ -101,6 +106,48 @@ class Index:
             raise ClosedError("the index is closed: make a new one")
         return core
 
+    # ------------------------------------------------------------------ snapshots
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """
+        Write everything to a file, as of one moment: atomically, with a checksum, mode 0600 (it holds the seed).
+
+        Matches go on meanwhile; frames wait. Raises OSError if the file cannot be written, MemoryError.
+        """
+        core = self._borrow()
+        data, count = ffi.new("uint8_t **"), ffi.new("size_t *")
+        with self._naming:
+            check(lib.kvs_index_save(core, data, count))
+            held = ffi.gc(data[0], lib.kvs_bytes_free)
+            engines = {number: (engine, self._models[engine]) for engine, number in self._numbers.items()}
+        write_snapshot(path, Snapshot(engines, ffi.buffer(held, count[0])[:]))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, max_bytes: int | None = None) -> Self:
+        """
+        An index as it was saved, with its seed, trust and each engine's last sequence number.
+
+        Raises ConfigError if the file cannot be opened, FrameError if it is no snapshot, cut, damaged or of another
+        version, MemoryError if it needs more than `max_bytes`.
+        """
+        snapshot = read_snapshot(path)
+        options, made = ffi.new("kvs_options *"), ffi.new("kvs_index **")
+        options.bytes_max = max_bytes or 0
+        check(lib.kvs_index_load(options, ffi.from_buffer("uint8_t[]", snapshot.core), len(snapshot.core), made))
+        index = cls.__new__(cls)
+        index._adopt(made[0])
+        for number, (engine, model) in sorted(snapshot.engines.items()):
+            # Numbers of engines that were removed stay unused: no answer refers to them.
+            index._engines += [engine] * (number + 1 - len(index._engines))
+            index._numbers[engine], index._models[engine] = number, model
+        status, numbers = ffi.new("kvs_engine_status *"), set(index._numbers.values())
+        if len(numbers) != index.stats()["engines"] or any(
+            lib.kvs_index_engine_status(index._core, number, status) != lib.KVS_OK for number in numbers
+        ):
+            index.close()
+            raise FrameError(f"snapshot {os.fspath(path)} names other engines than it holds: start without it")
+        return index
+
     # ------------------------------------------------------------------ engines
 
     def register(self, engine: Engine, *, model: str) -> None:
@@ -126,8 +173,7 @@ class Index:
             name = utf8("model", model)
             made = ffi.new("uint32_t *")
             check(lib.kvs_index_engine_add(core, ffi.from_buffer("char[]", name), len(name), made))
-            self._engines.append(engine)
-            assert len(self._engines) == made[0] + 1
+            self._engines += [engine] * (made[0] + 1 - len(self._engines))
             self._numbers[engine] = made[0]
             self._models[engine] = model
             return int(made[0])

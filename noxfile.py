@@ -8,8 +8,11 @@ A session installs what it needs from `pyproject.toml`, and passes on what stand
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
+import sys
 from pathlib import Path
 
 import nox
@@ -20,8 +23,8 @@ nox.options.default_venv_backend = "uv|venv"
 nox.options.error_on_external_run = True
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
-PYTHON_PATHS = ["src", "tests", "noxfile.py"]
-C_PATTERNS = ["csrc/include/**/*.h", "csrc/src/**/*.[ch]", "csrc/tests/**/*.[ch]"]
+PYTHON_PATHS = ["src", "tests", "benchmarks", "noxfile.py"]
+C_PATTERNS = ["csrc/include/**/*.h", "csrc/src/**/*.[ch]", "csrc/tests/**/*.[ch]", "benchmarks/driver/*.c"]
 WORKFLOWS = sorted(Path(".github/workflows").glob("*.yml"))
 STORIES = sorted(Path("tests/e2e").rglob("test_*.py"))
 
@@ -170,3 +173,74 @@ def changelog(session: nox.Session) -> None:
     """Show what the next release will say; `-- build --yes` writes it and removes the fragments."""
     session.install(*group("changelog"))
     session.run("towncrier", *(session.posargs or ["build", "--draft", "--version", "next"]))
+
+
+# Few samples: enough to see a factor, not enough to see a tenth.
+HASTE = ["-a", "rounds=1", "-a", "repeat=3", "-a", "sample_time=0.01", "-a", "warmup_time=0.02"]
+FAILED = 2  # what asv ends with when a benchmark failed; the table then says which
+
+
+def asv_config(results: str) -> str:
+    """A copy of asv.conf.json whose results go elsewhere: only whole runs of commits belong into the history."""
+    text = re.sub(r"^\s*//.*$", "", Path("asv.conf.json").read_text(), flags=re.MULTILINE)
+    here = Path.cwd()
+    moved = {"repo": str(here), "benchmark_dir": str(here / "benchmarks"), "env_dir": str(here / ".asv" / "env")}
+    copy = here / ".asv" / f"{results}.conf.json"
+    copy.parent.mkdir(exist_ok=True)
+    copy.write_text(json.dumps({**json.loads(text), **moved, "results_dir": str(here / ".asv" / results)}))
+    return str(copy)
+
+
+def commit_of_tree(session: nox.Session) -> str:
+    """The commit that the working tree stands on."""
+    return str(session.run("git", "rev-parse", "HEAD", external=True, silent=True)).strip()
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Benchmark HEAD into the history, or this tree with `-- --quick` in minutes; print targets beside figures."""
+    need(session, CC, "git")
+    quick = "--quick" in session.posargs
+    options = [argument for argument in session.posargs if argument not in {"--quick", "--cpu", "--json"}]
+    session.install(*group("bench"))
+    session.run("asv", "machine", "--yes", silent=True)
+    env = {"KVSYNC_BENCH_SIZE": "quick" if quick else "full"}
+    if quick and "--cpu" in session.posargs:
+        env["KVSYNC_BENCH_CLOCK"] = "cpu"
+    if quick:
+        session.install(".")
+        results = ".asv/quick"
+        commit = ["--python=same", "--set-commit-hash", commit_of_tree(session)]
+        run = ["--config", asv_config("quick"), "run", *commit, *HASTE]
+    else:
+        results = "benchmarks/results"
+        run = ["run", "--environment", this_python(), "HEAD^!"]
+    session.run("asv", *run, "--show-stderr", *options, env=env, success_codes=[0, FAILED])
+    # The table needs the sizes and nothing of kvsync, which a run of commits does not install here.
+    as_json = ["--json"] * ("--json" in session.posargs)
+    session.run("python", "-m", "benchmarks.table", results, *as_json, env=env)
+
+
+def this_python() -> str:
+    """asv's words for an environment with the Python that runs nox."""
+    return f"virtualenv:{sys.version_info.major}.{sys.version_info.minor}"
+
+
+@nox.session(name="bench-compare")
+def bench_compare(session: nox.Session) -> None:
+    """Compare two commits, `-- BASE HEAD [-b PATTERN]`: asv builds both, runs them in turn, and prints the ratios."""
+    need(session, CC, "git")
+    if len(session.posargs) < 2:
+        session.error("which two? `nox -s bench-compare -- BASE HEAD`, and `-b bench_match` for a part of the suite")
+    session.install(*group("bench"))
+    session.run("asv", "machine", "--yes", silent=True)
+    command = ["--config", asv_config("compare"), "continuous", "--interleave-rounds", "--environment", this_python()]
+    sizes = {"KVSYNC_BENCH_SIZE": "quick"}
+    session.run("asv", *command, "--factor", "1.1", "--show-stderr", *session.posargs, env=sizes)
+
+
+@nox.session(name="bench-publish")
+def bench_publish(session: nox.Session) -> None:
+    """Make pages of the benchmarks' history, in .asv/html; `asv preview` serves them."""
+    session.install(*group("bench"))
+    session.run("asv", "publish", *session.posargs)

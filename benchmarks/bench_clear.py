@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from benchmarks.checks import expect_entries
+from benchmarks.clock import Timed
 from benchmarks.frames import MODEL, batches, engine, generator, prompt, store_events
 from benchmarks.sizes import PROMPT_BLOCKS, SIZES
 from kvsync.index import Index
@@ -19,7 +20,7 @@ def frames(blocks: int) -> tuple[bytes, ...]:
     return tuple(batches(store_events((prompt(random, length) for length in lengths), 32), 32))
 
 
-class Clear:
+class Clear(Timed):
     """
     Seconds until an engine that held so many blocks holds none; another goes on holding the same ones.
     """

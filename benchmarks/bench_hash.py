@@ -5,12 +5,13 @@ from __future__ import annotations
 from array import array
 
 from benchmarks.checks import expect
+from benchmarks.clock import Timed
 from benchmarks.frames import MODEL, generator, tokens_of
 from benchmarks.sizes import BLOCK_SIZE, SIZES
 from kvsync.index import Index
 
 
-class Hash:
+class Hash(Timed):
     """
     Seconds of `block_hashes` for `walk_blocks` blocks of 16 tokens.
     """

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from functools import cache
 from typing import Final
 
 from benchmarks.checks import expect_entries
+from benchmarks.clock import Timed
 from benchmarks.frames import (
     MODEL,
     Prompt,
@@ -57,7 +57,7 @@ def apply_all(index: Index, frames: tuple[bytes, ...]) -> None:
         index.apply(ENGINE, frame, model=MODEL)
 
 
-class Store:
+class Store(Timed):
     """
     Seconds to store `ingest_blocks` blocks of one engine.
 
@@ -89,7 +89,7 @@ class Store:
         apply_all(self.index, self.frames)
 
 
-class Remove:
+class Remove(Timed):
     """
     Seconds to remove `ingest_blocks` blocks of one engine, the tail of each prompt first.
     """
@@ -116,7 +116,7 @@ class Remove:
         apply_all(self.index, self.frames)
 
 
-class Fill:
+class Fill(Timed):
     """
     Blocks a second while `fill_entries` entries of 64 engines arrive, prompts and engines in random order.
 
@@ -139,9 +139,9 @@ class Fill:
                     (engine(number), next(batches(store_events([prompt(random, PROMPT_BLOCKS)], 32), 16)))
                     for number in order[first : first + 64]
                 ]
-                began = time.perf_counter()
+                began = self.timer()
                 for holder, frame in made:
                     index.apply(holder, frame, model=MODEL)
-                seconds += time.perf_counter() - began
+                seconds += self.timer() - began
             expect_entries(index, count * PROMPT_BLOCKS)
         return count * PROMPT_BLOCKS / seconds

@@ -11,6 +11,7 @@ from array import array
 from collections.abc import Mapping
 
 from benchmarks.checks import expect
+from benchmarks.clock import Timed
 from benchmarks.cold import evict
 from benchmarks.frames import MODEL
 from benchmarks.held import Held, held
@@ -32,7 +33,7 @@ class _Cold:
     repeat = (10, 50, 5.0)
 
 
-class WalkHot:
+class WalkHot(Timed):
     """
     Seconds of `match_hashes` over `walk_blocks` blocks held by 1 and by `walk_engines` engines.
     """
@@ -61,7 +62,7 @@ class WalkCold(_Cold, WalkHot):
         evict()
 
 
-class QueryHot:
+class QueryHot(Timed):
     """
     Seconds of `match` over `walk_blocks` whole blocks of tokens held by `walk_engines` engines.
     """
@@ -91,7 +92,7 @@ class QueryCold(_Cold, QueryHot):
         evict()
 
 
-class Miss:
+class Miss(Timed):
     """
     Seconds of a question nobody matches: the floor of one call.
     """
@@ -113,7 +114,7 @@ class Miss:
         self.held.index.match_hashes(self.hashes)
 
 
-class Score:
+class Score(Timed):
     """
     Seconds to score `score_keys` block hashes for `score_pods` pods.
     """

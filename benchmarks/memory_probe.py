@@ -89,8 +89,8 @@ def measure(entries: int, engines: int, hash_bytes: int, order: str) -> dict[str
     """Bytes an entry when full, by RSS and by stats; what part of both is left at a tenth."""
     prompts = max(1, entries // engines // PROMPT_BLOCKS)
     with Index(seed=1) as small:
-        fill(small, engines, 1, hash_bytes)
-        drain(small, engines, 1, hash_bytes, order)
+        fill(small, 1, 1, hash_bytes)
+        drain(small, 1, 1, hash_bytes, order)
     gc.collect()
     before = rss()
     with Index(seed=1) as index:

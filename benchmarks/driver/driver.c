@@ -39,7 +39,8 @@ static void apply(kvs_index *index, uint32_t engine, const uint8_t *payload, siz
 }
 
 static uint32_t match(kvs_index *index, const uint8_t *tokens, size_t bytes) {
-  kvs_query query = {.tokens = (const void *)tokens, .tokens_count = bytes / 4, .model = MODEL, .model_bytes = strlen(MODEL)};
+  kvs_query query = {
+      .tokens = (const void *)tokens, .tokens_count = bytes / 4, .model = MODEL, .model_bytes = strlen(MODEL)};
   const kvs_matches *matches;
   must(kvs_index_match(index, &query, &matches));
   uint32_t rows = (uint32_t)matches->rows_count;

@@ -1,0 +1,55 @@
+"""The table of targets beside figures: read from what asv writes, whatever it leaves out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.benchmarking import classes, load, runs
+
+COLUMNS = ["result", "params", "version"]
+
+
+def written(folder: Path, results: dict[str, Any]) -> Path:
+    """A results directory as asv leaves it."""
+    machine = folder / "machine"
+    machine.mkdir()
+    (machine / "machine.json").write_text("{}")
+    document = {"commit_hash": "1234", "result_columns": COLUMNS, "results": results}
+    (machine / "1234-existing.json").write_text(json.dumps(document))
+    return folder
+
+
+def test_row_is_converted_and_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Seconds become the row's unit, and ratios say how many times as good, also where less is better."""
+    results = written(tmp_path, {"bench_match.WalkHot.time_walk": [[1e-6, 10e-6], [["1", "3"]]]})
+    assert load("table").main([str(results), "--json"]) == 1
+    rows = {row["row"]: row for row in json.loads(capsys.readouterr().out)["rows"]}
+    hot = rows["walk, hashes given, hot"]
+    assert hot["measured"] == pytest.approx(10)
+    assert hot["ratio_target"] == pytest.approx(1.5)
+    assert hot["ratio_dynamo"] == pytest.approx(2)
+
+
+def test_missing_value_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A benchmark that failed, or that asv left out, shows as failed."""
+    results = written(tmp_path, {"bench_match.Miss.time_tokens": [None], "bench_match.Miss.time_hashes": [[None], []]})
+    assert load("table").main([str(results)]) == 1
+    table = capsys.readouterr().out.splitlines()
+    assert all("failed" in line for line in table[1:])
+
+
+def test_no_results(tmp_path: Path) -> None:
+    """Without any results the remedy is named."""
+    with pytest.raises(FileNotFoundError, match="nox -s bench"):
+        load("table").main([str(tmp_path)])
+
+
+@pytest.mark.parametrize("target", load("targets").TARGETS, ids=lambda target: target.row)
+def test_target_names_a_benchmark(target: Any) -> None:
+    """Every row's benchmark exists and has these parameters: a renamed one would show as failed for ever."""
+    module, name, method = target.benchmark.split(".")
+    (kind,) = [kind for kind in classes(module) if kind.__name__ == name]
+    assert (method, target.params) in {(run, tuple(map(str, values))) for run, values in runs(kind)}

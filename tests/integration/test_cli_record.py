@@ -144,8 +144,8 @@ def test_an_idle_engine_is_told_from_a_dead_one(tmp_path: Path) -> None:
 
     async def scenario() -> None:
         async with running_engine() as client:
-            endpoint = client.engine.addresses.events[0]
-            arguments = ["--events", endpoint, "--model", "m", "--out", str(path), "--seconds", "1"]
+            # The end of an empty replay is heard, and is no garbage.
+            arguments = [*streams(client.engine.addresses), "--model", "m", "--out", str(path), "--seconds", "1"]
             process = await listening("record", *arguments)
             _, err = await asyncio.wait_for(process.communicate(), PATIENCE_S)
             assert process.returncode == 1

@@ -10,6 +10,7 @@ are lost: counted, and said in the end, rather than holding back the subscriber.
 
 from __future__ import annotations
 
+import os
 import queue
 import signal
 import sys
@@ -158,11 +159,10 @@ def sources(
 def stopped_by_signals(listener: Listener) -> Iterator[None]:
     """Let Ctrl-C and SIGTERM end the listening in good order instead of tearing it down."""
 
-    interrupted = False
-
     def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal interrupted
-        interrupted = number == signal.SIGINT
+        if number == signal.SIGINT and not listener.stopped and sys.stderr.isatty():
+            # What follows would stand behind ^C. Not by print: it may be what was interrupted.
+            os.write(sys.stderr.fileno(), b"\n")
         listener.stop()
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -171,5 +171,3 @@ def stopped_by_signals(listener: Listener) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        if interrupted and sys.stderr.isatty():
-            print(file=sys.stderr)  # what follows would stand behind ^C

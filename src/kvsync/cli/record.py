@@ -78,7 +78,7 @@ def command(
             tally = write(listener, writer, Redactor() if redact else None, seconds)
         if not tally.batches:
             writer.discard()
-            raise KvsyncError(f"{why_silent(streams, listener.status(), writer.records)}; no capture was written")
+            raise KvsyncError(f"{why_silent(streams, listener.status(), tally.unreadable)}; no capture was written")
         counts = dict(sorted(tally.engines.items()))
         summary = {"file": str(out), "frames": writer.records, "bytes": writer.size_bytes, "engines": counts}
     if as_json:
@@ -93,17 +93,18 @@ def command(
 @dataclass(slots=True)
 class Tally:
     """
-    What was written: messages of each engine, and how many of all were event batches.
+    What was written: messages of each engine, and how many of all were event batches, or nothing that is known.
     """
 
     engines: Counter[str] = field(default_factory=Counter)
     batches: int = 0
+    unreadable: int = 0
 
 
 def write(listener: Listener, writer: CaptureWriter, redactor: Redactor | None, seconds: float | None) -> Tally:
     """Write what is heard until the listening ends, and say on stderr what is in its way."""
     from kvsync.cli.silence import Troubles
-    from kvsync.stream.frames import PUB, Batch, read_live, read_replay
+    from kvsync.stream.frames import PUB, Batch, EndMarker, read_live, read_replay
 
     tally, troubles = Tally(), Troubles("record")
     for heard in listener.heard(seconds):
@@ -113,6 +114,11 @@ def write(listener: Listener, writer: CaptureWriter, redactor: Redactor | None, 
         frames = heard.frames if redactor is None else redactor.frames(heard.frames)
         writer.write(str(heard.engine), heard.channel, frames)
         tally.engines[str(heard.engine)] += 1
-        read = read_live if heard.channel == PUB else read_replay
-        tally.batches += isinstance(read(heard.frames), Batch)
+        match (read_live if heard.channel == PUB else read_replay)(heard.frames):
+            case Batch():
+                tally.batches += 1
+            case EndMarker():
+                pass  # the answer of an engine that has nothing to replay yet
+            case _:
+                tally.unreadable += 1
     return tally

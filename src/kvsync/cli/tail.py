@@ -71,14 +71,13 @@ def command(
     assert events is not None
     streams = sources(events, model="tail", replay=replay, topic=topic, bind=bind, ranks=ranks, pod=pod)
     with Listener(streams) as listener, stopped_by_signals(listener):
-        troubles, messages = Troubles("tail"), 0
+        troubles, shown = Troubles("tail"), False
         for heard in listener.heard(seconds):
             if heard is None:
                 troubles.tell(listener.status())
                 continue
-            messages += 1
-            printer.message(str(heard.engine), heard.channel, heard.frames)
-        if not messages:
+            shown |= printer.message(str(heard.engine), heard.channel, heard.frames)
+        if not shown:
             print(f"kvsync tail: {why_silent(streams, listener.status(), 0)}", file=sys.stderr)
     if listener.lost:
         raise KvsyncError(f"{listener.lost:,} frames were not shown: they came faster than they could be printed")
@@ -96,14 +95,14 @@ class Printer:
         self._tokens = tokens
         self._console = None if as_json else console()
 
-    def message(self, engine: str, channel: str, frames: list[bytes]) -> None:
-        """Print what one message holds; the end of a replay is not shown."""
+    def message(self, engine: str, channel: str, frames: list[bytes]) -> bool:
+        """Print what one message holds; False for the end of a replay, which is not shown."""
         from kvsync.cli.eventview import decode_batch
         from kvsync.stream.frames import PUB, Batch, EndMarker, read_live, read_replay
 
         match read_live(frames) if channel == PUB else read_replay(frames):
             case EndMarker():
-                return
+                return False
             case Batch(number, payload):
                 batch = decode_batch(bytes(payload))
                 self._events(engine, channel, number, batch.ts, batch.events)
@@ -111,6 +110,7 @@ class Printer:
                 sizes = [len(frame) for frame in frames]
                 problem = f"a message of {len(frames)} frames ({unreadable.reason}), of {sizes} bytes"
                 self._events(engine, channel, None, None, [_unreadable(problem)])
+        return True
 
     def _events(self, engine: str, channel: str, number: int | None, ts: float | None, events: Any) -> None:
         for event in events:

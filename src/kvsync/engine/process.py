@@ -15,6 +15,7 @@ import contextlib
 import json
 import os
 import signal
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,8 +169,14 @@ async def serve(options: EngineOptions, *, ready: Callable[[Addresses], None]) -
     """
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
+
+    def end(number: int) -> None:
+        if number == signal.SIGINT and sys.stderr.isatty():
+            sys.stderr.write("\n")  # the shell's prompt would stand behind ^C
+        ended.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, ended.set)
+        loop.add_signal_handler(number, end, number)
     async with SimulatedEngine(options) as engine:
         ready(engine.addresses)
         waits = [asyncio.create_task(ended.wait()), asyncio.create_task(engine.failed())]

@@ -33,8 +33,8 @@ def command(
         bool,
         typer.Option(
             "--json",
-            help="Print the result as one JSON document, the last line of stdout; its `events` counts block changes that"
-            " events told of.",
+            help="Print the result as one JSON document, the last line of stdout; its `events` counts block changes"
+            " that events told of.",
         ),
     ] = False,
 ) -> None:

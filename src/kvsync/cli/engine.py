@@ -63,7 +63,8 @@ def command(
         ),
     ] = None,
     insecure: Annotated[
-        bool, typer.Option(
+        bool,
+        typer.Option(
             "--insecure",
             help="Listen off loopback without a token, also for events and replays, which no token guards.",
             rich_help_panel=_WHERE,
@@ -112,7 +113,9 @@ def command(
         int, typer.Option(help="Mean length of an answer that is not cut short.", rich_help_panel=_LIKE)
     ] = 128,
     image_tokens: Annotated[int, typer.Option(help="Tokens that an image takes.", rich_help_panel=_LIKE)] = 64,
-    ranks: Annotated[int, typer.Option(help="Data-parallel ranks, each with a cache; 64 at most.", rich_help_panel=_SIZE)] = 1,
+    ranks: Annotated[
+        int, typer.Option(help="Data-parallel ranks, each with a cache; 64 at most.", rich_help_panel=_SIZE)
+    ] = 1,
     blocks: Annotated[int, typer.Option(help="Blocks of a rank; one stands for none.", rich_help_panel=_SIZE)] = 4_096,
     block_size: Annotated[int, typer.Option(help="Tokens of a block.", rich_help_panel=_SIZE)] = 16,
     window: Annotated[

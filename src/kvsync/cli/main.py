@@ -135,8 +135,8 @@ def _group(
     Start with **kvsync demo**: eight simulated engines, a daemon that follows their caches, and the same
     chat traffic under two routing policies, side by side. It needs no GPU and no network.
 
-    Exit status: 0 fine, 1 a problem was found, 2 wrong usage, 130 interrupted by Ctrl-C. Where a result is printed, --json makes it one JSON
-    document on the last line of stdout.
+    Exit status: 0 fine, 1 a problem was found, 2 wrong usage, 130 interrupted by Ctrl-C. Where a result
+    is printed, --json makes it one JSON document on the last line of stdout.
     """
 
 

@@ -84,7 +84,8 @@ def check_header(capture: Capture, model: str) -> None:
     """Raise `KvsyncError` for a capture whose tokens are hidden; say on stderr if it was recorded of another model."""
     if capture.header.get("redacted"):
         raise KvsyncError(
-            f"{capture.path} was recorded with --redact: its token ids are hidden and match no prompt; record one without"
+            f"{capture.path} was recorded with --redact: its token ids are hidden and match no prompt; record one"
+            " without"
         )
     recorded = capture.header.get("model")
     if isinstance(recorded, str) and recorded and recorded != model:
@@ -116,7 +117,9 @@ def read_tokens(path: Path) -> array[int]:
     except OSError as error:
         raise ConfigError(f"--tokens {path} cannot be read: {error.strerror}; give a readable file") from error
     if not data:
-        raise ConfigError(f"--tokens {path} is empty; give a JSON array of token ids ([] for an empty prompt) or raw uint32")
+        raise ConfigError(
+            f"--tokens {path} is empty; give a JSON array of token ids ([] for an empty prompt) or raw uint32"
+        )
     text = data.removeprefix(codecs.BOM_UTF8)
     if text.lstrip()[:1] == b"[" and b"\0" not in text:
         try:
@@ -125,8 +128,8 @@ def read_tokens(path: Path) -> array[int]:
             raise ConfigError(f"--tokens {path} begins as a JSON array and is none: {error}") from error
     if text.isascii() and text.decode("ascii").translate(_WITHOUT_SPACE).isprintable():
         raise ConfigError(
-            f"--tokens {path} is text, beginning {data[:SHOWN]!r}, and no JSON array; give the prompt's token ids, as in"
-            " [1, 2, 3], not its text"
+            f"--tokens {path} is text, beginning {data[:SHOWN]!r}, and no JSON array; give the prompt's token ids, as"
+            " in [1, 2, 3], not its text"
         )
     if len(data) % TOKEN_BYTES:
         raise ConfigError(
@@ -188,7 +191,9 @@ def _token_array(values: Any, path: Path) -> array[int]:
 
 def _extra_key(key: Any, form: str) -> ExtraKey:
     match key:
-        case [str(identifier), int(offset), int(length)] if not isinstance(offset, bool) and not isinstance(length, bool):
+        case [str(identifier), int(offset), int(length)] if not isinstance(offset, bool) and not isinstance(
+            length, bool
+        ):
             check_text("an identifier in --extra-keys", identifier)
             if 0 <= offset <= PLACE_MAX and 0 <= length <= PLACE_MAX:
                 return identifier, offset, length

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from kvsync.cli.match import match_json, parse_extra_keys, read_tokens
 from kvsync.cli.main import app
+from kvsync.cli.match import match_json, parse_extra_keys, read_tokens
 from kvsync.errors import ConfigError
 from kvsync.stream.capture import CaptureWriter
 from kvsync.types import Match, Trust
@@ -79,7 +79,20 @@ def test_extra_keys_are_triples() -> None:
     assert parse_extra_keys(None) is None
 
 
-@pytest.mark.parametrize("text", ["{}", "x", "[1]", '[["a", 1]]', '[["a", -1, 2]]', '[["a", true, 2]]', "[[1, 2, 3]]", '[["a", 0, 99999999999999999999]]', '[["a", 18446744073709551615, 1]]'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{}",
+        "x",
+        "[1]",
+        '[["a", 1]]',
+        '[["a", -1, 2]]',
+        '[["a", true, 2]]',
+        "[[1, 2, 3]]",
+        '[["a", 0, 99999999999999999999]]',
+        '[["a", 18446744073709551615, 1]]',
+    ],
+)
 def test_what_are_no_extra_keys_is_refused(text: str) -> None:
     """The message says the form."""
     with pytest.raises(ConfigError, match=r"give \[\[.identifier"):

@@ -24,5 +24,5 @@ def test_a_child_that_cannot_be_started_is_named(monkeypatch: pytest.MonkeyPatch
             await children.start("pod-0", "engine")
 
     monkeypatch.setattr(asyncio, "create_subprocess_exec", refuse)
-    with pytest.raises(KvsyncError, match="pod-0 cannot be started: Too many open files; .*ulimit -n"):
+    with pytest.raises(KvsyncError, match=r"pod-0 cannot be started: Too many open files; .*ulimit -n"):
         asyncio.run(scenario())

@@ -25,6 +25,6 @@ def test_what_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     """Where the name is taken by a directory meanwhile, the unfinished file goes."""
     taken = tmp_path / "ready"
     taken.mkdir()
-    with pytest.raises(ConfigError, match="--ready-file .* cannot be written: Is a directory"):
+    with pytest.raises(ConfigError, match=r"--ready-file .* cannot be written: Is a directory"):
         write_ready(ADDRESSES, taken)
     assert list(tmp_path.iterdir()) == [taken]

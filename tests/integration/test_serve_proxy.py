@@ -162,6 +162,7 @@ def test_a_second_failure_is_answered() -> None:
                 "server_error",
             )
             assert len(rude.requests) == 2
+            assert "2 of the 3 pods of 'm' were tried and none gave an answer (" in answer["error"]["message"]
 
     asyncio.run(story())
 
@@ -173,9 +174,25 @@ def test_the_only_pod_is_not_tried_twice() -> None:
         async with FakePod() as pod:
             await pod.stop()
             async with daemon(make_pod("a", pod.url)) as here:
-                assert (await here.post(PATH, ASKED))[0] == 502
+                status, answer = await here.post(PATH, ASKED)
+                assert status == 502
+                assert answer["error"]["message"].startswith("the only pod of 'm' gave no answer (a/0: no connection")
                 status, answer = await here.post(PATH, ASKED)
                 assert (status, answer["error"]["code"]) == (503, "no_candidates")
+                assert answer["error"]["message"].startswith("the only pod of 'm' is not up (a: HTTP")
+
+    asyncio.run(story())
+
+
+def test_a_refusal_counts_the_pods_of_the_adapter() -> None:
+    """Not those of its base model."""
+
+    async def story() -> None:
+        pods = [make_pod("a", loras=("l",), events=None), make_pod("b", loras=("l",), events=None), make_pod("c")]
+        async with daemon(*pods) as here:
+            status, answer = await here.post(PATH, {**ASKED, "model": "l"})
+            assert status == 503
+            assert "none of the 2 pods of 'm' with the adapter 'l' is up (a: " in answer["error"]["message"]
 
     asyncio.run(story())
 

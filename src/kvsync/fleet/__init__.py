@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kvsync.fleet.pod import Pod, check_pods, parse_pod, parse_pods, pod_of
+from kvsync.fleet.pod import Pod, check_apart, check_pods, parse_pod, parse_pods, pod_of
 from kvsync.fleet.source import PodChange, PodSource, difference
 from kvsync.fleet.static import StaticPods
 
@@ -11,6 +11,7 @@ __all__ = [
     "PodChange",
     "PodSource",
     "StaticPods",
+    "check_apart",
     "check_pods",
     "difference",
     "parse_pod",

@@ -23,6 +23,10 @@ def check_http(text: str, where: str) -> str:
         raise ConfigError(f"{where}: an address is scheme, host, port and path only; drop the rest of {parts.hostname}")
     if _port(parts, text, where) == 0:
         raise ConfigError(f"{where}: port 0 of {text!r} cannot be connected to; give the port the pod listens on")
+    segments = parts.path.split("/")
+    if "v1" in segments:
+        base = f"{parts.scheme}://{parts.netloc}{'/'.join(segments[: segments.index('v1')])}"
+        raise ConfigError(f"{where}: {text!r} holds a path of the API, which is added to each request; write {base}")
     return text.rstrip("/")
 
 

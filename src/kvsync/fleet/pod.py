@@ -81,8 +81,8 @@ def parse_pod(text: str) -> Pod:
 
 
 def parse_pods(texts: Iterable[str]) -> tuple[Pod, ...]:
-    """Read several `--pod` values; see `check_pods`."""
-    return check_pods(map(parse_pod, texts))
+    """Read several `--pod` values; see `check_pods` and `check_apart`."""
+    return check_apart(check_pods(map(parse_pod, texts)))
 
 
 def check_pods(pods: Iterable[Pod]) -> tuple[Pod, ...]:
@@ -95,6 +95,26 @@ def check_pods(pods: Iterable[Pod]) -> tuple[Pod, ...]:
             raise ConfigError(f"--pod: two pods are named {pod.name!r}; give each its own name")
         known[pod.name] = pod
     return tuple(known.values())
+
+
+def check_apart(pods: tuple[Pod, ...]) -> tuple[Pod, ...]:
+    """
+    Give the pods back; two that share an address are a `ConfigError`: one would be counted and sent to as two.
+    """
+    owners: dict[str, str] = {}
+    for pod in pods:
+        endpoints = [("http", pod.http)]
+        for source in pod.sources:
+            endpoints.append(("events", source.events))
+            endpoints += [] if source.replay is None else [("replay", source.replay)]
+        for key, endpoint in endpoints:
+            owner = owners.setdefault(endpoint, pod.name)
+            if owner != pod.name:
+                raise ConfigError(
+                    f"--pod: pods {owner!r} and {pod.name!r} share the address {endpoint} ({key} of {pod.name!r});"
+                    " give each its own, or name the pod once"
+                )
+    return pods
 
 
 def pod_of(fields: Mapping[str, object], where: str) -> Pod:

@@ -21,6 +21,9 @@ from kvsync.types import Engine, Match, Trust
 BLOCK_SIZE_DEFAULT = 16
 """Of engines that have not told theirs; only our own picks are compared by it."""
 
+REASONS_SHOWN = 8
+"""Pods of which a refusal says why they are down."""
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -29,6 +32,11 @@ class Target:
     model: str
     lora: str | None
     pods: tuple[Pod, ...]
+
+    @property
+    def name(self) -> str:
+        """The model as a message calls it."""
+        return repr(self.model) if self.lora is None else f"{self.model!r} with the adapter {self.lora!r}"
 
 
 class Picker:
@@ -96,7 +104,7 @@ class Picker:
             if engine not in without
         }
         if not pods:
-            raise self._nobody(target, without)
+            raise self._nobody(target)
         matches = self._matches(prompt, target, pods)
         considered = [
             Considered(engine, matches[engine], self._block_size(engine, matches[engine]), pod.events is not None)
@@ -147,10 +155,13 @@ class Picker:
             self.block_sizes[engine] = match.tokens // match.blocks
         return self.block_sizes.get(engine, BLOCK_SIZE_DEFAULT)
 
-    def _nobody(self, target: Target, without: Collection[Engine]) -> Problem:
-        reasons = {pod.name: self._health.state(pod.name).reason for pod in target.pods}
-        said = "; ".join(f"{name}: {reason or 'tried in vain'}" for name, reason in list(reasons.items())[:8])
-        tried = f" but those tried in vain ({len(without)})" if without else ""
-        return Problem(
-            503, f"none of the {len(target.pods)} pods of {target.model!r} is up{tried} ({said})", code="no_candidates"
-        )
+    def _nobody(self, target: Target) -> Problem:
+        count = len(target.pods)
+        reasons = [
+            f"{pod.name}: {self._health.state(pod.name).reason or 'tried in vain'}"
+            for pod in target.pods[:REASONS_SHOWN]
+        ]
+        if count > REASONS_SHOWN:
+            reasons.append(f"{count - REASONS_SHOWN} more: see /v1/pods")
+        who = f"the only pod of {target.name} is not" if count == 1 else f"none of the {count} pods of {target.name} is"
+        return Problem(503, f"{who} up ({'; '.join(reasons)})", code="no_candidates")

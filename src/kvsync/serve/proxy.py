@@ -121,9 +121,7 @@ class Proxy:
                     raise
                 break  # nobody is left to try
         tried = "; ".join(str(failure) for failure in failed)
-        raise Problem(
-            502, f"no pod of {job.target.model!r} gave an answer ({tried})", code="upstream_failed"
-        ) from failed[-1]
+        raise Problem(502, f"{_nobody_answered(failed, job.target)} ({tried})", code="upstream_failed") from failed[-1]
 
     async def _accept(self, request: web.Request) -> Job:
         parts = self._parts
@@ -250,6 +248,16 @@ class Proxy:
         if pod.ranks > 1:
             headers[RANK_HEADER] = str(engine.rank)
         return headers
+
+
+def _nobody_answered(failed: list[UpstreamFailed], target: Target) -> str:
+    """Who was tried in vain, of how many."""
+    tried, count = len({failure.engine.pod for failure in failed}), len(target.pods)
+    if count == 1:
+        return f"the only pod of {target.name} gave no answer"
+    if tried == 1:
+        return f"1 of the {count} pods of {target.name} was tried and gave no answer"
+    return f"{tried} of the {count} pods of {target.name} were tried and none gave an answer"
 
 
 async def _pieces(answer: ClientResponse) -> AsyncIterator[bytes]:

@@ -21,7 +21,7 @@ from pydantic import BeforeValidator, ByteSize, Field, SecretStr, ValidationErro
 from pydantic_settings import BaseSettings, InitSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from kvsync.errors import ConfigError
-from kvsync.fleet import Pod, check_pods, parse_pod, pod_of
+from kvsync.fleet import Pod, check_apart, check_pods, parse_pod, pod_of
 
 PREFIX = "KVSYNC_"
 OTHERS = frozenset({"KVSYNC_CONFIG", "KVSYNC_DEBUG", "KVSYNC_ENGINE_TOKEN"})
@@ -52,6 +52,8 @@ def parse_listen(text: object) -> Listen:
     """Read HOST:PORT, with an IPv6 host in brackets."""
     if isinstance(text, Listen):
         return text
+    if "/" in str(text):
+        raise ConfigError(f"listen is {text!r}; give HOST:PORT without scheme or path, as in 127.0.0.1:8090")
     host, separator, port = str(text).rpartition(":")
     if not separator or not host or not port.isascii() or not port.isdecimal() or int(port) > 65_535:
         raise ConfigError(f"listen is {text!r}; give HOST:PORT, as in 127.0.0.1:8090, with port 0 for a free one")
@@ -68,7 +70,9 @@ def parse_pods_setting(value: object) -> tuple[Pod, ...]:
     items = value.split() if isinstance(value, str) else value
     if not isinstance(items, (list, tuple)):
         raise ConfigError(f"pods is {value!r}; give a list of name=...,http=...,model=... texts or of tables")
-    return check_pods(_pod(item, number) for number, item in enumerate(items))
+    pods = check_pods(_pod(item, number) for number, item in enumerate(items))
+    # Pods that code hands over may share an address, as stand-ins do; what an operator writes is a slip.
+    return pods if all(isinstance(item, Pod) for item in items) else check_apart(pods)
 
 
 def _pod(item: object, number: int) -> Pod:

@@ -68,6 +68,8 @@ def test_a_pod_has_an_engine_and_a_source_for_each_rank() -> None:
         ("name=a,http=http://h:x,model=m", "no number from 1 to 65535"),
         ("name=a,http=http://[::1,model=m", "no address"),
         ("name=a,http=http://h?x=1,model=m", "scheme, host, port and path only"),
+        ("name=a,http=http://h:1/v1,model=m", "is added to each request; write http://h:1"),
+        ("name=a,http=http://h/base/v1/completions,model=m", "write http://h/base"),
         (SHORT + ",ranks=0", "ranks is 0"),
         (SHORT + ",ranks=two", "ranks is 'two'"),
         (SHORT + ",ranks=2000", "ranks is 2000"),
@@ -107,6 +109,21 @@ def test_two_pods_of_one_name_are_refused() -> None:
     with pytest.raises(ConfigError, match="two pods are named 'a'"):
         parse_pods([SHORT, SHORT])
     assert check_pods([parse_pod(SHORT)]) == (parse_pod(SHORT),)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "endpoint"),
+    [
+        ("http=http://h:1", "http=http://h:1/", "http://h:1"),
+        ("http=http://h:1,events=tcp://h:5", "http=http://h:2,events=tcp://h:5", "tcp://h:5"),
+        ("http=http://h:1,events=tcp://h:5,ranks=2", "http=http://h:2,events=tcp://h:6", "tcp://h:6"),
+        ("http=http://h:1,events=tcp://h:5,replay=tcp://h:6", "http=http://h:2,events=tcp://h:6", "tcp://h:6"),
+    ],
+)
+def test_two_pods_at_one_address_are_refused(one: str, other: str, endpoint: str) -> None:
+    """Each rank's counts; both pods and the address are named."""
+    with pytest.raises(ConfigError, match=f"'a' and 'b' share the address {endpoint} "):
+        parse_pods([f"name=a,model=m,{one}", f"name=b,model=m,{other}"])
 
 
 def test_a_table_has_types_of_its_own() -> None:

@@ -139,6 +139,20 @@ def test_listen(text: str, host: str, port: int, is_loopback: bool) -> None:
     assert (listen.host, listen.port, listen.is_loopback) == (host, port, is_loopback)
 
 
+def test_a_listen_that_is_a_url_is_told_so() -> None:
+    """It is not taken for an IPv6 address."""
+    with pytest.raises(ConfigError, match="give HOST:PORT without scheme"):
+        parse_listen("http://127.0.0.1:8090")
+
+
+def test_pods_at_one_address_are_refused() -> None:
+    """As a flag, a variable or a table."""
+    texts = [f"name={name},http=http://h:1,model=m" for name in "ab"]
+    for value in (texts, " ".join(texts), [{"name": name, "http": "http://h:1", "model": "m"} for name in "ab"]):
+        with pytest.raises(ConfigError, match="share the address http://h:1 "):
+            load_settings({"pods": value}, environment={})
+
+
 @pytest.mark.parametrize("text", ["", "8090", ":8090", "h:", "h:x", "h:70000", "::1:80", "h:-1"])
 def test_a_wrong_listen_is_refused(text: str) -> None:
     """The error says how to write it."""

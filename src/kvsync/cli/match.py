@@ -126,7 +126,7 @@ def read_tokens(path: Path) -> array[int]:
             return _token_array(json.loads(text), path)
         except (ValueError, RecursionError) as error:
             raise ConfigError(f"--tokens {path} begins as a JSON array and is none: {error}") from error
-    if text.isascii() and text.decode("ascii").translate(_WITHOUT_SPACE).isprintable():
+    if _is_text(text):
         raise ConfigError(
             f"--tokens {path} is text, beginning {data[:SHOWN]!r}, and no JSON array; give the prompt's token ids, as"
             " in [1, 2, 3], not its text"
@@ -177,6 +177,14 @@ def show(engines: Mapping[str, Mapping[str, Any]], tokens: int) -> None:
             Text(match["trust"], style=TRUST_STYLE[match["trust"]]),
         )
     console().print(table)
+
+
+def _is_text(data: bytes) -> bool:
+    """Whether people could read it, which raw ids below 2**24 with their zero bytes never are."""
+    try:
+        return data.decode().translate(_WITHOUT_SPACE).isprintable()
+    except UnicodeDecodeError:
+        return False
 
 
 def _token_array(values: Any, path: Path) -> array[int]:

@@ -48,6 +48,7 @@ def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
         (b"\0bc", "has 3 bytes"),
         (b"", "is empty"),
         (b"null", "is text"),
+        ("gr\u00fc\u00dfe!".encode(), "is text"),
         (b"hello world!", "give the prompt's token ids"),
         (b"1\n2\n3\n4\n", "is text"),
         (b"[1, 2", "begins as a JSON array and is none"),

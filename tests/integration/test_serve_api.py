@@ -221,7 +221,7 @@ def test_a_pod_that_is_down_is_no_candidate() -> None:
     asyncio.run(story())
 
 
-def test_a_pod_that_was_never_reached_gets_nothing() -> None:
+def test_a_pod_that_was_never_reached_gets_nothing(caplog: pytest.LogCaptureFixture) -> None:
     """With neither events nor HTTP it is no candidate from the start; those that live are, at once."""
 
     async def story() -> None:
@@ -237,6 +237,7 @@ def test_a_pod_that_was_never_reached_gets_nothing() -> None:
         async with daemon(make_pod("c", events=None)) as here:
             assert (await here.post("/v1/route", {"model": MODEL, "token_ids": PROMPT}))[0] == 503
             assert (await here.get("/readyz"))[0] == 503
+            assert "pod c is not up: HTTP does not answer" in caplog.text
 
     asyncio.run(story())
 

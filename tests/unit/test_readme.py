@@ -9,6 +9,7 @@ import pytest
 
 README = Path(__file__).parents[2] / "README.md"
 EXAMPLE = re.compile(r"```python\n(.*?)```", re.DOTALL)
+SERVED = re.compile(r"kvsync (?:engine|serve) .*model[= ](\w+)")
 LINK = re.compile(r"\]\((?!http)([^)#]+)\)")
 
 
@@ -30,3 +31,10 @@ def test_every_link_leads_somewhere() -> None:
     """Every relative link of the README names a file of the repository."""
     for target in LINK.findall(README.read_text(encoding="utf-8")):
         assert (README.parent / target).exists(), target
+
+
+def test_the_engine_serves_what_the_daemon_asks_for() -> None:
+    """The lines of the shell example name one model."""
+    names = SERVED.findall(README.read_text(encoding="utf-8"))
+    assert len(names) == 2
+    assert names[0] == names[1]

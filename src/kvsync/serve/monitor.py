@@ -13,6 +13,7 @@ from aiohttp import ClientError, ClientSession, ClientTimeout
 
 from kvsync.fleet import Pod
 from kvsync.serve.absence import PATIENCE_S, Absence, News
+from kvsync.serve.health import NOT_SEEN
 from kvsync.serve.parts import Parts
 from kvsync.serve.ports import StreamView
 from kvsync.serve.served import ServedModels
@@ -112,9 +113,18 @@ class Monitor:
                     problem = f"GET /health answered {response.status}"
         except (ClientError, OSError, TimeoutError) as error:
             problem = f"HTTP does not answer ({type(error).__name__})"
-        was_up = self._parts.health.is_up(name)
+        if self._parts.pods.get(name) is not pod:
+            return  # it went, or is another by now
+        before = self._parts.health.state(name)
+        was_up, was_seen = before.up, before.reason != NOT_SEEN
         self._parts.health.answered(name, problem, self._parts.clock())
         self._tell(name, was_up)
+        if problem is not None and not was_seen:
+            _logger.warning(
+                "pod %s is not up: %s at %s; it gets no requests until it answers GET /health or its events connect",
+                *(name, problem, pod.http),
+                extra={"pod": name, "http": pod.http},
+            )
 
     def _tell(self, name: str, was_up: bool) -> None:
         is_up = self._parts.health.is_up(name)

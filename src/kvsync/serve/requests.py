@@ -291,5 +291,7 @@ def _refusal(error: ValidationError) -> Problem:
             code="invalid_field",
             param=field,
         )
+    if not field:
+        return Problem(400, f"the body is {_json_kind(problem['input'])}; send a JSON object", code="invalid_field")
     met = repr(problem["input"])[:80]
-    return Problem(400, f"{field or 'the body'} is {met}: {problem['msg']}", code="invalid_field", param=field or None)
+    return Problem(400, f"{field} is {met}: {problem['msg']}", code="invalid_field", param=field)

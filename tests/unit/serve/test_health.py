@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kvsync.serve.health import EVENTS_LOST, FAILURES_MAX, PROBE_EVERY, Health
+from kvsync.serve.health import EVENTS_LOST, EVENTS_LOST_ALIVE, FAILURES_MAX, PROBE_EVERY, Health
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_a_probe_that_is_answered_brings_it_back_under_watch(health: Health) -> 
     health.events("a", [True], 1.0)
     health.events("a", [False], 2.0)
     health.answered("a", None, 2.1)
-    assert health.is_up("a")
+    assert (health.is_up("a"), health.state("a").reason) == (True, EVENTS_LOST_ALIVE)
     assert health.due(3.0) == ["a"]
     health.answered("a", "HTTP does not answer", 3.1)
     assert not health.is_up("a")

@@ -63,7 +63,7 @@ def test_what_else_makes_blocks_differ() -> None:
     [
         (b"", None, "no JSON"),
         (b"{", None, "no JSON"),
-        (b"[]", None, "the body is []"),
+        (b"[]", None, "the body is an array; send a JSON object"),
         (b"\xff", None, "no JSON"),
         (b"{}", "model", "model is missing"),
         (body(), None, "holds none of them; give one of token_ids, prompt and messages"),

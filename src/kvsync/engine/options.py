@@ -246,6 +246,7 @@ _LEAST: dict[str, tuple[float, str]] = {
 
 _MOST: dict[str, int] = {
     "ranks": 64,
+    "blocks": 1 << 24,  # each is an object in memory
     "block_size": 1 << 20,  # as the index has it
     "buffer_steps": 100_000_000,
     "hwm": (1 << 31) - 1,  # a C int

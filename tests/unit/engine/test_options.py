@@ -61,6 +61,7 @@ def test_the_longest_request_is_what_the_pool_holds() -> None:
         ({"wire": "vllm-0.1.0"}, "wire"),
         ({"token": ""}, "token"),
         ({"ranks": 65}, "--ranks is 65; give 64 at most"),
+        ({"blocks": 2**24 + 1}, "--blocks"),
         ({"block_size": 2**20 + 1}, "--block-size"),
         ({"buffer_steps": 10**9}, "--buffer-steps"),
         ({"hwm": 2**31}, "--hwm"),

@@ -8,6 +8,7 @@ A session installs what it needs from `pyproject.toml`, and passes on what stand
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
@@ -24,11 +25,29 @@ nox.options.error_on_external_run = True
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 PYTHON_PATHS = ["src", "tests", "benchmarks", "noxfile.py"]
-C_PATTERNS = ["csrc/include/**/*.h", "csrc/src/**/*.[ch]", "csrc/tests/**/*.[ch]", "benchmarks/driver/*.c"]
+C_PATTERNS = [
+    "csrc/include/**/*.h",
+    "csrc/src/**/*.[ch]",
+    "csrc/tests/**/*.[ch]",
+    "csrc/fuzz/*.[ch]",
+    "benchmarks/driver/*.c",
+]
 WORKFLOWS = sorted(Path(".github/workflows").glob("*.yml"))
 STORIES = sorted(Path("tests/e2e").rglob("test_*.py"))
 
 CC = (os.environ.get("CC") or "cc").split()[0]
+
+# What calls the C core from Python without other machinery around it, and the recorded streams.
+SANITIZED_TESTS = [
+    "tests/unit/core",
+    "tests/unit/index",
+    "tests/unit/testing",
+    "tests/integration/test_capture_match.py",
+    "tests/integration/test_capture_truth.py",
+]
+SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g"]
+
+HARNESSES = ["payload", "operations"]
 
 # A bare `nox`. The stories join as soon as there are any.
 nox.options.sessions = ["lint", "unit", "integration", *(["e2e"] if STORIES else [])]
@@ -132,6 +151,111 @@ def e2e(session: nox.Session) -> None:
 
 
 @nox.session
+def sanitize(session: nox.Session) -> None:
+    """Run the C tests, and the Python tests of the core, under AddressSanitizer, UBSan and ThreadSanitizer."""
+    need(session, CC, "make")
+    asan = asan_library(session)
+    if not session.posargs:
+        session.run("make", "-C", "csrc", "test-asan", external=True)
+        session.run("make", "-C", "csrc", "test-tsan", external=True)
+    session.install(*PYPROJECT["project"]["dependencies"], *PYPROJECT["build-system"]["requires"], *group("test"))
+    package = build_sanitized(session)
+    # Python is not built with the sanitizer, so its library has to come first; and its own allocator would hide what
+    # happens at the ends of a buffer. Python does not free all at exit: leaks are looked for by the C tests.
+    environment = {
+        "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1",
+        "LD_PRELOAD": str(asan),
+        "PYTHONMALLOC": "malloc",
+        "PYTHONPATH": str(package),
+        "UBSAN_OPTIONS": "print_stacktrace=1",
+    }
+    is_tested = "import sys, kvsync._core._kvsync as core; assert core.__file__.startswith(sys.argv[1]), core.__file__"
+    session.run("python", "-c", is_tested, str(package), env=environment)
+    named = any(Path(argument.split("::")[0]).exists() for argument in session.posargs)
+    tests = [] if named else SANITIZED_TESTS
+    # --capture=sys: what a sanitizer says before it ends the program must not be lost with pytest's buffers.
+    session.run(
+        "python", "-m", "pytest", "--capture=sys", "--timeout=600", "-p", "no:cacheprovider",
+        *tests, *session.posargs, env=environment,
+    )  # fmt: skip
+
+
+def asan_library(session: nox.Session) -> Path:
+    """The compiler's AddressSanitizer as a shared library, which can be loaded before Python."""
+    said = session.run(CC, "-print-file-name=libasan.so", silent=True, external=True)
+    library = Path(str(said).strip())
+    version = str(session.run(CC, "--version", silent=True, external=True))
+    if "clang" in version or not library.is_absolute() or not library.exists():
+        session.error(
+            f"{CC} has no libasan.so that can be loaded before Python. It comes with GCC: `apt-get install gcc` "
+            "(libgcc-N-dev and libasan on Debian), `dnf install libasan libubsan libtsan` (Fedora); "
+            "name another GCC in CC."
+        )
+    return library.resolve()
+
+
+def build_sanitized(session: nox.Session) -> Path:
+    """Build the package with sanitizers, in a folder of its own: the extension in `src` stays as it is."""
+    base = Path(session.create_tmp()).resolve() / "build"
+    shutil.rmtree(base, ignore_errors=True)
+    package = base / "package"
+    flags = " ".join(SANITIZERS)
+    session.run(
+        "python", "setup.py", "--quiet", "build", "--build-base", str(base), "--build-lib", str(package),
+        "dist_info", "--output-dir", str(package),
+        env={"CC": CC, "CFLAGS": flags, "LDFLAGS": flags},
+    )  # fmt: skip
+    return package
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Fuzz decoder and index with libFuzzer; `-- --seconds 600 operations` says how long each, and which."""
+    parser = argparse.ArgumentParser(prog="nox -s fuzz --", description="What is not known here goes to libFuzzer.")
+    parser.add_argument("--seconds", type=int, default=60, help="for each harness (default: %(default)s)")
+    asked, passed_on = parser.parse_known_args(session.posargs)
+    harnesses = [name for name in passed_on if name in HARNESSES] or HARNESSES
+    options = [argument for argument in passed_on if argument not in HARNESSES]
+    need(session, "make")
+    session.run("make", "-C", "csrc", "fuzz", external=True)
+    home = Path(session.create_tmp()).resolve()
+    found = [path for harness in harnesses for path in fuzz_one(session, home / harness, asked.seconds, options)]
+    if found:
+        session.error(
+            "found " + ", ".join(map(str, found)) + ": csrc/fuzz/README.md says how to see it fail, make it small, and "
+            "keep it in csrc/fuzz/corpus"
+        )
+
+
+def fuzz_one(session: nox.Session, home: Path, seconds: int, options: list[str]) -> list[Path]:
+    """Run one harness, from its corpus in git and what it learned before; the inputs that broke something."""
+    learned, found = home / "corpus", home / "found"
+    for folder in (learned, found):
+        folder.mkdir(parents=True, exist_ok=True)
+    before = set(found.iterdir())
+    command = [
+        f"csrc/build/fuzz/fuzz-{home.name}",
+        str(learned),
+        f"csrc/fuzz/corpus/{home.name}",
+        f"-max_total_time={seconds}",
+        f"-artifact_prefix={found}/",
+        "-max_len=6000",
+        "-timeout=20",
+        "-print_final_stats=1",
+        "-verbosity=0",
+        *options,
+    ]
+    try:
+        session.run(*command, external=True)
+    except CommandFailed:
+        new = sorted(set(found.iterdir()) - before)
+        if not new:
+            raise
+        return new
+    return []
+
+
+@nox.session
 def build(session: nox.Session) -> None:
     """Build sdist and wheel, and install, import and run each in an environment that holds nothing else."""
     need(session, CC)
@@ -210,6 +334,7 @@ def bench(session: nox.Session) -> None:
     if quick:
         session.install(".")
         results = ".asv/quick"
+        shutil.rmtree(results, ignore_errors=True)  # figures of another state of this tree would pass for this one's
         commit = ["--python=same", "--set-commit-hash", commit_of_tree(session)]
         run = ["--config", asv_config("quick"), "run", *commit, *HASTE]
     else:

@@ -3,8 +3,8 @@ The rows of `benchmarks/targets.py` with what asv measured last, as a table or w
 
     python -m benchmarks.table RESULTS [--json]
 
-RESULTS is a results directory of asv. Ends with 1 if a row has no value: its benchmark failed. A target missed is no
-failure here; on a shared machine it may be nobody's fault.
+RESULTS is a results directory of asv. Rows whose benchmark was not run are left out. Ends with 1 if a row has no value:
+its benchmark failed. A target missed is no failure here; on a shared machine it may be nobody's fault.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def main(arguments: list[str]) -> int:
     asked = parser.parse_args(arguments)
     document = json.loads(newest(asked.results).read_text())
     values = values_of(document)
-    lines = [line(target, values) for target in TARGETS]
+    lines = [line(target, values) for target in TARGETS if target.benchmark in document["results"]]
     if asked.json:
         names = Line.__slots__
         print(

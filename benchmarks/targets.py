@@ -53,11 +53,14 @@ def times(factor: float) -> Callable[[float], float]:
 BLOCKS: Final = "M blocks/s"
 
 
-def _store(row: str, event: str, target: float, dynamo: float | None = None, others: str = "") -> Target:
-    convert = rate(SIZES.ingest_blocks)
-    index = "growing" if row.endswith("growing") else "steady"
-    where = "bench_ingest.Store.time_store"
-    return Target(f"store, {row}", where, (event, index), convert, BLOCKS, True, target, dynamo, others)
+def _steady(event: str, row: str, target: float, dynamo: float, others: str = "") -> Target:
+    where = "bench_ingest.Turnover.track_store"
+    return Target(f"store, {row}, steady", where, (event,), times(1e-6), BLOCKS, True, target, dynamo, others)
+
+
+def _growing(event: str, row: str, target: float, dynamo: float, others: str = "") -> Target:
+    where, convert = "bench_ingest.Store.time_store", rate(SIZES.ingest_blocks)
+    return Target(f"store, {row}, growing", where, (event, "growing"), convert, BLOCKS, True, target, dynamo, others)
 
 
 def _remove(row: str, event: str, target: float, dynamo: float) -> Target:
@@ -101,12 +104,12 @@ TARGETS: Final = (
     _socket("8-block events", "track_rate", EIGHT, BLOCKS, 2.0, 0.32),
     _socket("8-block events, CPU", "track_cpu", EIGHT, "us/block", 0.4, 2.5),
     _socket("1-block events", "track_rate", ONE, "M events/s", 1.0, 0.13),
-    _store("32 blocks an event, steady", "32 blocks", 5.0, 1.2, "smg 4.6"),
-    _store("32 blocks an event, growing", "32 blocks", 3.0, 1.2, "smg 4.6"),
+    _steady("32 blocks", "32 blocks an event", 5.0, 1.2, "smg 4.6"),
+    _growing("32 blocks", "32 blocks an event", 3.0, 1.2, "smg 4.6"),
     Target(FILL, "bench_ingest.Fill.track_random_order", (), times(1e-6), BLOCKS, True, 2.0),
-    _store("8 blocks an event, steady", "8 blocks", 3.5, 0.3),
-    _store("1 block an event, steady", "1 block", 1.5, 0.076),
-    _store("1 block an event, prompts in turn", "1 block, prompts in turn", 1.5, 0.076),
+    _steady("8 blocks", "8 blocks an event", 3.5, 0.3),
+    _steady("1 block", "1 block an event", 1.5, 0.076),
+    _steady("1 block, prompts in turn", "1 block, prompts in turn", 1.5, 0.076),
     _remove("32 hashes an event", "32 hashes", 5.0, 2.1),
     _remove("1 hash an event", "1 hash", 4.0, 2.1),
     _query("walk, hashes given, hot", "WalkHot.time_walk", WALKERS, 15, 20, "smg 7.6 for 78 blocks"),

@@ -25,7 +25,7 @@ def written(folder: Path, results: dict[str, Any]) -> Path:
 def test_row_is_converted_and_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Seconds become the row's unit, and ratios say how many times as good, also where less is better."""
     results = written(tmp_path, {"bench_match.WalkHot.time_walk": [[1e-6, 10e-6], [["1", "3"]]]})
-    assert load("table").main([str(results), "--json"]) == 1
+    assert load("table").main([str(results), "--json"]) == 0
     rows = {row["row"]: row for row in json.loads(capsys.readouterr().out)["rows"]}
     hot = rows["walk, hashes given, hot"]
     assert hot["measured"] == pytest.approx(10)
@@ -34,10 +34,11 @@ def test_row_is_converted_and_compared(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_missing_value_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A benchmark that failed, or that asv left out, shows as failed."""
+    """A benchmark that ran and failed shows as failed, and the table's exit code says so; one not run is left out."""
     results = written(tmp_path, {"bench_match.Miss.time_tokens": [None], "bench_match.Miss.time_hashes": [[None], []]})
     assert load("table").main([str(results)]) == 1
     table = capsys.readouterr().out.splitlines()
+    assert len(table) == 3
     assert all("failed" in line for line in table[1:])
 
 

@@ -97,7 +97,7 @@ class Settings(BaseSettings):
     policy: str = "cost"
     token: SecretStr | None = None
     token_file: Path | None = None
-    max_bytes: Annotated[ByteSize, Field(ge=1_048_576)] | None = None
+    max_bytes: Annotated[ByteSize, Field(ge=1_048_576, lt=2**63)] | None = None
     prefill_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     body_bytes_max: Annotated[ByteSize, Field(ge=1_024)] = ByteSize(16 * 1024 * 1024)

@@ -27,7 +27,8 @@ def test_every_module_has_benchmarks() -> None:
 @pytest.mark.parametrize("kind", CLASSES)
 def test_benchmark(kind: type[Any]) -> None:
     """A benchmark runs, finds its answer right, and what it tracks is no negative number."""
-    tracked = {name: value for name, value in run(kind).items() if name.startswith("track_")}
+    # The resident set of a process moves by whole pages for reasons of its own: at this size it says nothing.
+    tracked = {name: value for name, value in run(kind).items() if name.startswith("track_") and "rss" not in name}
     assert all(value >= 0 for value in tracked.values()), tracked
 
 

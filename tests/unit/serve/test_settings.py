@@ -83,7 +83,7 @@ def test_sizes_have_units() -> None:
         ('[[pods]]\nname = "a"\nhttp = "http://h"\nmodel = "m"\nrank = 2', "pods[0]: unknown key 'rank'"),
         ('max_bytes = "lots"', "max_bytes is 'lots'"),
         ("max_bytes = 10", "max_bytes is 10"),
-        (f"max_bytes = \"{10**20}\"", "max_bytes is .1000"),
+        ('max_bytes = "100000000000000000000"', "max_bytes is '1000"),
     ],
 )
 def test_a_wrong_file_is_refused(tmp_path: Path, text: str, says: str) -> None:

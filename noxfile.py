@@ -335,7 +335,6 @@ def bench(session: nox.Session) -> None:
         session.install(".")
         results = ".asv/quick"
         shutil.rmtree(results, ignore_errors=True)  # figures of another state of this tree would pass for this one's
-        shutil.rmtree(results, ignore_errors=True)  # figures of another state of this tree would pass for this one's
         commit = ["--python=same", "--set-commit-hash", commit_of_tree(session)]
         run = ["--config", asv_config("quick"), "run", *commit, *HASTE]
     else:

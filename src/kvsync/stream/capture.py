@@ -295,7 +295,8 @@ class _Objects:
         if self.offset != self._fed:
             raise FrameError(
                 f"capture {self._path} is cut short: its last record starts at byte {self.offset}"
-                f" and {self._fed - self.offset} bytes of it are there; the records before it are whole"
+                f" and {self._fed - self.offset} bytes of it are there; record it again, or keep its whole"
+                f" records: head -c {self.offset}"
             )
 
     def _unreadable(self, why: str) -> FrameError:
@@ -324,4 +325,5 @@ def _are_frames(frames: object) -> bool:
 def _shape(item: object) -> str:
     if isinstance(item, list):
         return f"an array of {len(item)} elements"
-    return {dict: "a map", bytes: "bytes", str: "text", type(None): "nil"}.get(type(item), f"a {type(item).__name__}")
+    shapes = {dict: "a map", bytes: "bytes", str: "text", int: "an integer", type(None): "nil"}
+    return shapes.get(type(item), f"a {type(item).__name__}")

@@ -272,6 +272,14 @@ kvs_status kvs_index_engine_remove(kvs_index *index, uint32_t engine);
 kvs_status kvs_index_apply(kvs_index *index, uint32_t engine, const uint8_t *payload, size_t payload_bytes,
                            int64_t sequence, kvs_applied *applied);
 
+/* Apply `count` frames of one engine or several, in their order, in one turn: the same as kvs_index_apply for each of
+ * them, and `applied` has room for all. Other writers and the audits wait until all are applied; readers do not.
+ * KVS_ERR_ENGINE  one frame's engine is not there: those before it are applied, `done` says how many.
+ * KVS_OK          `done` is `count`. */
+kvs_status kvs_index_apply_many(kvs_index *index, size_t count, const uint32_t *engines,
+                                const uint8_t *const *payloads, const size_t *payload_bytes,
+                                const int64_t *sequences, kvs_applied *applied, size_t *done);
+
 /* The caller knows that the engine holds nothing on `medium` (NULL: on all, and then any next number
  * continues). Drops the entries; trust becomes exact.
  * KVS_ERR_ENGINE, KVS_ERR_ARGUMENT (the engine never named this medium). */

@@ -292,6 +292,13 @@ void kvs__orphan_remove(kvs_index *index, struct kvs__engine *engine, uint32_t o
 void kvs__join(kvs_index *index, struct kvs__engine *engine, struct kvs__key key, uint32_t slot);
 void kvs__orphans_end(kvs_index *index, struct kvs__engine *engine);
 
+/* apply.c: an event's medium and kind, made if they are new: both, or neither. -1 = beyond a limit. */
+int kvs__event_place(kvs_index *index, struct kvs__engine *engine, const struct kvs__event *event, int *medium);
+
+/* store.c: enter the blocks of a stored event. */
+enum kvs__fault kvs__store(kvs_index *index, struct kvs__engine *engine, const struct kvs__event *event,
+                           kvs_applied *applied);
+
 /* evict.c: give up the deepest blocks of the largest record. 0 = there was nothing to give. */
 int kvs__evict(kvs_index *index);
 

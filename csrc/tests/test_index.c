@@ -752,6 +752,76 @@ static void everything_has_a_name(void) {
   CHECK(kvs_counter_name(KVS_COUNTERS_COUNT) == NULL);
 }
 
+/* One event about blocks of a prompt, not told yet. */
+static struct pack frame_of(uint32_t prompt, uint32_t from, uint32_t to, int removed) {
+  static struct telling telling;
+  struct pack pack = {0};
+  telling_begin(&telling, prompt, from, to);
+  wire_batch_begin(&pack, WIRE_BATCH_3, 1);
+  if (removed)
+    wire_removed(&pack, telling.hashes, to - from, 0, "GPU", -1, WIRE_MAP);
+  else
+    wire_stored(&pack, &telling.event, WIRE_MAP);
+  wire_batch_end(&pack, WIRE_BATCH_3);
+  return pack;
+}
+
+enum { MANY = 6 };
+
+/* Several frames in one turn say and do what they do one after the other; a gap and a duplicate are among them. */
+static void many_frames_are_as_one_by_one(void) {
+  static const int64_t sequences[MANY] = {0, 0, 1, 1, 1, 5};
+  static const uint32_t engines[MANY] = {0, 1, 0, 1, 0, 1};
+  struct scene one_by_one = scene_begin(NULL, 2), together = scene_begin(NULL, 2);
+  struct pack packs[MANY] = {frame_of(1, 0, 4, 0), frame_of(1, 0, 2, 0), frame_of(1, 4, 9, 0),
+                             frame_of(1, 1, 2, 1), frame_of(2, 0, 3, 0), frame_of(10, 0, 5, 0)};
+  const uint8_t *payloads[MANY];
+  size_t lengths[MANY], done = 99;
+  kvs_applied expected[MANY], applied[MANY];
+  for (int i = 0; i < MANY; i++) {
+    payloads[i] = packs[i].at;
+    lengths[i] = packs[i].bytes;
+    CHECK_EQUAL(
+        kvs_index_apply(one_by_one.index, engines[i], payloads[i], lengths[i], sequences[i], &expected[i]),
+        KVS_OK);
+  }
+  CHECK_EQUAL(kvs_index_apply_many(together.index, MANY, engines, payloads, lengths, sequences, applied, &done),
+              KVS_OK);
+  CHECK_EQUAL(done, MANY);
+  CHECK_EQUAL(memcmp(expected, applied, sizeof applied), 0);
+  CHECK_EQUAL(applied[4].stored, 0);
+  for (uint32_t engine = 0; engine < 2; engine++) {
+    kvs_engine_status status = status_of(&together, engine), other = status_of(&one_by_one, engine);
+    CHECK_EQUAL(memcmp(&status, &other, sizeof status), 0);
+    CHECK_EQUAL(match(&together, engine, 1, 9), match(&one_by_one, engine, 1, 9));
+  }
+  CHECK_EQUAL(match(&together, 0, 1, 9), 9);
+  CHECK_EQUAL(counter(&together, 1, KVS_COUNTER_GAPS), 1);
+  for (int i = 0; i < MANY; i++) pack_end(&packs[i]);
+  scene_end(&one_by_one);
+  scene_end(&together);
+}
+
+/* A number that is no engine's ends the turn; what came before it is applied. */
+static void many_frames_stop_at_an_unknown_engine(void) {
+  static const int64_t sequences[3] = {0, 0, 1};
+  static const uint32_t engines[3] = {0, 7, 0};
+  struct scene scene = scene_begin(NULL, 1);
+  struct pack pack = frame_of(1, 0, 4, 0);
+  const uint8_t *payloads[3] = {pack.at, pack.at, pack.at};
+  size_t lengths[3] = {pack.bytes, pack.bytes, pack.bytes}, done = 99;
+  kvs_applied applied[3];
+  CHECK_EQUAL(kvs_index_apply_many(scene.index, 3, engines, payloads, lengths, sequences, applied, &done),
+              KVS_ERR_ENGINE);
+  CHECK_EQUAL(done, 1);
+  CHECK_EQUAL(applied[0].stored, 4);
+  CHECK_EQUAL(status_of(&scene, 0).sequence, 0);
+  CHECK_EQUAL(kvs_index_apply_many(scene.index, 0, NULL, NULL, NULL, NULL, NULL, &done), KVS_OK);
+  CHECK_EQUAL(done, 0);
+  pack_end(&pack);
+  scene_end(&scene);
+}
+
 void tests_of_index(void) {
   RUN("index: what is stored matches, and nothing else", store_and_match);
   RUN("index: part of a block never matches", part_of_a_block_never_matches);
@@ -780,6 +850,8 @@ void tests_of_index(void) {
   RUN("index: block hashes match as tokens do", block_hashes_match_as_tokens_do);
   RUN("index: the seed is in every hash", the_seed_is_in_every_hash);
   RUN("index: the rest of a batch applies", the_rest_of_a_batch_applies);
+  RUN("index: many frames are as one by one", many_frames_are_as_one_by_one);
+  RUN("index: many frames stop at an unknown engine", many_frames_stop_at_an_unknown_engine);
   RUN("index: a bad payload consumes its number", a_bad_payload_consumes_its_number);
   RUN("index: wrong arguments are refused", wrong_arguments_are_refused);
   RUN("index: answers outlive the index", answers_outlive_the_index);

@@ -154,6 +154,9 @@ kvs_status kvs_index_engine_add(kvs_index *index, const char *model, size_t mode
 kvs_status kvs_index_engine_remove(kvs_index *index, uint32_t engine);
 kvs_status kvs_index_apply(kvs_index *index, uint32_t engine, const uint8_t *payload, size_t payload_bytes,
                            int64_t sequence, kvs_applied *applied);
+kvs_status kvs_index_apply_many(kvs_index *index, size_t count, const uint32_t *engines,
+                                const uint8_t *const *payloads, const size_t *payload_bytes,
+                                const int64_t *sequences, kvs_applied *applied, size_t *done);
 kvs_status kvs_index_clear(kvs_index *index, uint32_t engine, const char *medium, size_t medium_bytes);
 kvs_status kvs_index_restart(kvs_index *index, uint32_t engine);
 kvs_status kvs_index_doubt(kvs_index *index, uint32_t engine, const char *medium, size_t medium_bytes);

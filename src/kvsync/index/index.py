@@ -13,12 +13,13 @@ import secrets
 import threading
 import warnings
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 from kvsync._core import check, ffi, lib, text
 from kvsync.errors import ClosedError, ConfigError, FrameError
+from kvsync.index.frames import lend_frame, read_applied
 from kvsync.index.matches import TRUST_BY_NUMBER, Matches
 from kvsync.index.query import Query
 from kvsync.index.record import MediumRecord, Record
@@ -26,8 +27,6 @@ from kvsync.index.snapshot import Snapshot, read_snapshot, write_snapshot
 from kvsync.index.texts import utf8
 from kvsync.index.tokens import Tokens, lend_hashes
 from kvsync.types import GPU, Applied, Engine, EngineHash, ExtraKeys, Match, Trust
-
-SEQUENCE_MAX = 2**63 - 1
 
 DIALECT_BY_NUMBER = {
     lib.KVS_DIALECT_NONE: None,
@@ -210,16 +209,37 @@ class Index:
         TypeError for a payload that is no buffer.
         """
         core = self._borrow()
-        if sequence is not None and not 0 <= sequence <= SEQUENCE_MAX:
-            raise ValueError(f"sequence is {sequence}: give 0 .. 2**63-1, or None where there are no numbers")
-        try:
-            data = ffi.from_buffer("uint8_t[]", payload)
-        except TypeError:
-            raise TypeError(f"payload is {type(payload).__name__}: give bytes or another buffer") from None
+        data, number_told = lend_frame(payload, sequence)
         applied = ffi.new("kvs_applied *")
         number = self._number(core, engine, model)
-        check(lib.kvs_index_apply(core, number, data, len(data), -1 if sequence is None else sequence, applied))
+        check(lib.kvs_index_apply(core, number, data, len(data), number_told, applied))
         return Applied(applied.stored, applied.removed, applied.cleared, applied.skipped, applied.reannounced)
+
+    def apply_many(self, items: Sequence[tuple[Engine, Any, str, int | None]]) -> list[Applied]:
+        """
+        Apply several frames in one turn, each as (engine, payload, model, sequence): the same as `apply` for one after
+        the other, and cheaper where frames are small. Matches go on meanwhile; other writers wait.
+
+        Raises as `apply`, and then nothing was applied.
+        """
+        core = self._borrow()
+        lent = [lend_frame(payload, sequence) for _, payload, _, sequence in items]
+        numbers = [self._number(core, engine, model) for engine, _, model, _ in items]
+        count = len(items)
+        applied, done = ffi.new("kvs_applied[]", count), ffi.new("size_t *")
+        check(
+            lib.kvs_index_apply_many(
+                core,
+                count,
+                ffi.new("uint32_t[]", numbers),
+                ffi.new("uint8_t *[]", [data for data, _ in lent]),
+                ffi.new("size_t[]", [len(data) for data, _ in lent]),
+                ffi.new("int64_t[]", [number_told for _, number_told in lent]),
+                applied,
+                done,
+            )
+        )
+        return read_applied(applied, count)
 
     def clear(self, engine: Engine, medium: str | None = None) -> None:
         """

@@ -8,12 +8,13 @@ A failure names the seed and the step.
 from __future__ import annotations
 
 import os
+from itertools import groupby
 
 import pytest
 
 from kvsync.index import Index
-from kvsync.testing.compare import compare_history, compare_lower
-from kvsync.testing.history import CALM, History
+from kvsync.testing.compare import compare_history, compare_lower, compare_records, play
+from kvsync.testing.history import CALM, Apply, History
 from kvsync.testing.model import ModelIndex
 from kvsync.types import Trust
 
@@ -37,6 +38,23 @@ def test_both_say_the_same_in_the_long_run(seed: int) -> None:
     """They still agree after many frames, lives and limits reached."""
     with Index(seed=seed) as index, ModelIndex() as model:
         compare_history(index, model, History(seed, steps=LONG_STEPS, engines_max=2), questions=1, every=50)
+
+
+@pytest.mark.parametrize("seed", range(FIRST, FIRST + 4))
+def test_many_frames_at_once_are_as_one_by_one(seed: int) -> None:
+    """Frames handed over together leave what they leave one after the other, whatever lies between two such turns."""
+    with Index(seed=seed) as index, ModelIndex() as model:
+        for frames, operations in groupby(
+            History(seed, steps=STEPS), key=lambda operation: isinstance(operation, Apply)
+        ):
+            turn = list(operations)
+            expected = [play(model, operation) for operation in turn]
+            if frames:
+                items = [(one.engine, one.payload, one.model, one.sequence) for one in turn if isinstance(one, Apply)]
+                assert index.apply_many(items) == expected
+            else:
+                assert [play(index, operation) for operation in turn] == expected
+        compare_records(index, model, f"seed {seed}")
 
 
 @pytest.mark.parametrize("ceiling", CEILINGS)

@@ -165,6 +165,43 @@ def test_an_empty_engine_continues_with_any_number(index: Index) -> None:
     assert index.match(TOKENS, model=MODEL)[POD].blocks == 1
 
 
+# ---------------------------------------------------------------------------------------------- many frames
+
+
+def test_many_frames_say_what_each_did(index: Index) -> None:
+    """Frames of several engines, each with a number of its own, are answered one by one and in order."""
+    said = index.apply_many(
+        [
+            (POD, frame(stored(0, 3)), MODEL, 0),
+            (OTHER, bytearray(frame(stored(0, 2))), MODEL, None),
+            (POD, frame(stored(0, 3)), MODEL, 0),
+            (POD, memoryview(frame(Removed((3,)))), MODEL, 1),
+        ]
+    )
+    assert said == [Applied(stored=3), Applied(stored=2), Applied(), Applied(removed=1)]
+    assert {engine: found.blocks for engine, found in index.match(TOKENS, model=MODEL).items()} == {POD: 2, OTHER: 2}
+    assert index.record(POD).counters["duplicate"] == 1
+    assert index.apply_many([]) == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [
+        ((POD, frame(), MODEL, -1), ValueError),
+        ((POD, "text", MODEL, 1), TypeError),
+        ((POD, b"", "qwen", 1), ConfigError),
+    ],
+    ids=["number", "payload", "model"],
+)
+def test_a_wrong_frame_of_many_leaves_all_undone(index: Index, wrong: Any, error: type[Exception]) -> None:
+    """A mistake of the caller's in the last frame is raised before the first is applied."""
+    index.register(POD, model=MODEL)
+    with pytest.raises(error):
+        index.apply_many([(POD, frame(stored(0, 3)), MODEL, 0), wrong])
+    assert index.match(TOKENS, model=MODEL) == {}
+    assert index.record(POD).sequence is None
+
+
 # ---------------------------------------------------------------------------------------------- engines
 
 

@@ -15,7 +15,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kvsync.errors import CapacityError, ClosedError, ConfigError, DiscoveryError, FrameError, KvsyncError
+from kvsync.errors import (
+    CapacityError,
+    ClosedError,
+    ConfigError,
+    DiscoveryError,
+    FrameError,
+    KvsyncError,
+    TokenizeError,
+)
 from kvsync.types import Applied, Engine, EngineHash, ExtraKey, ExtraKeys, Match, Trust
 
 if TYPE_CHECKING:
@@ -37,6 +45,7 @@ __all__ = [
     "Index",
     "KvsyncError",
     "Match",
+    "TokenizeError",
     "Trust",
     "__version__",
 ]

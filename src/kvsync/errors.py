@@ -24,6 +24,10 @@ class DiscoveryError(KvsyncError):
     """The cluster, or another source of pods, cannot be read."""
 
 
+class TokenizeError(KvsyncError):
+    """A text or a chat could not be turned into token ids: it can still be routed, by load alone."""
+
+
 class CapacityError(KvsyncError):
     """A limit of ours was reached; what was known before is still known."""
 

@@ -346,6 +346,18 @@ def bench(session: nox.Session) -> None:
     session.run("python", "-m", "benchmarks.table", results, *as_json, env=env)
 
 
+@nox.session
+def peers(session: nox.Session) -> None:
+    """Hold kvsync beside NVIDIA Dynamo and a plain dict, same work, one run; `-- --quick`, `--json`, `--rounds N`."""
+    need(session, CC)
+    session.install(".", *group("peers"))
+    quick = "--quick" in session.posargs
+    options = [argument for argument in session.posargs if argument != "--quick"]
+    once = ["--rounds", "1"] if quick and "--rounds" not in options else []
+    env = {"KVSYNC_BENCH_SIZE": "quick" if quick else "full"}
+    session.run("python", "-m", "benchmarks.peers", *once, *options, env=env)
+
+
 def this_python() -> str:
     """asv's words for an environment with the Python that runs nox."""
     return f"virtualenv:{sys.version_info.major}.{sys.version_info.minor}"

@@ -18,6 +18,7 @@ PROMPT_BLOCKS: Final = 512
 class Sizes:
     """
     Counts of blocks, of engines, of (engine, block) entries; `evict_bytes` must be above the last cache's size.
+    `asked_s` is how long one question is asked again and again.
     """
 
     ingest_blocks: int
@@ -34,6 +35,7 @@ class Sizes:
     zmq_single_blocks: int
     instructions_blocks: int
     evict_bytes: int
+    asked_s: float
 
 
 MIB: Final = 1024 * 1024
@@ -53,6 +55,7 @@ FULL: Final = Sizes(
     zmq_single_blocks=524_288,
     instructions_blocks=16_384,
     evict_bytes=128 * MIB,
+    asked_s=1.0,
 )
 
 QUICK: Final = Sizes(
@@ -70,6 +73,7 @@ QUICK: Final = Sizes(
     zmq_single_blocks=131_072,
     instructions_blocks=4_096,
     evict_bytes=64 * MIB,
+    asked_s=1.0,
 )
 
 TINY: Final = Sizes(
@@ -87,6 +91,7 @@ TINY: Final = Sizes(
     zmq_single_blocks=1_024,
     instructions_blocks=512,
     evict_bytes=MIB,
+    asked_s=0.02,
 )
 
 BY_NAME: Final = {"full": FULL, "quick": QUICK, "tiny": TINY}

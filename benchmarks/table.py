@@ -13,7 +13,7 @@ import argparse
 import itertools
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -102,10 +102,15 @@ def rendered(lines: Iterable[Line]) -> str:
         )
         for one in lines
     ]
+    return columns(head, rows, right=range(2, 6))
+
+
+def columns(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Container[int]) -> str:
+    """Cells in columns as wide as they must be; those in `right` end at one edge, as numbers do."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     formed = (
         "  ".join(
-            cell.rjust(width) if 2 <= at <= 5 else cell.ljust(width)
+            cell.rjust(width) if at in right else cell.ljust(width)
             for at, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in (head, *rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.benchmarking import classes, run
+from tests.benchmarking import classes, load, run
 
 CLASSES = [
     pytest.param(kind, id=f"{name}.{kind.__name__}")
@@ -22,3 +22,10 @@ def test_benchmark(kind: type[Any]) -> None:
     except NotImplementedError as missing:
         pytest.skip(str(missing))
     assert all(value > 0 for value in returned.values()), returned
+
+
+def test_our_side_of_the_peers() -> None:
+    """Our daemon goes through every row of the peers' comparison, and its answers are right."""
+    outside, services = load("peers.outside"), load("peers.services")
+    rows = [figure.row for figure in outside.measure(services.OurService())]
+    assert [row.partition(",")[0] for row in rows] == ["zmq -> visible"] * 2 + ["HTTP query"] * 4

@@ -46,3 +46,28 @@ def test_tracked_values_have_units() -> None:
             for method in methods(kind):
                 if method.startswith("track_"):
                     assert hasattr(getattr(kind, method), "unit") or hasattr(kind, "unit"), f"{name}.{kind}.{method}"
+
+
+@pytest.mark.parametrize("name", ["ours", "lists", "plain"])
+def test_side_of_the_peers(name: str) -> None:
+    """Each side that needs no foreign package goes through every row, and its answers are right."""
+    inside = load("peers.inside")
+    figures = {figure.row: figure.value for figure in inside.measure(inside.SIDES[name]())}
+    assert len(figures) == 12
+    # A resident set of so little is what the system makes of it.
+    assert all(value > 0 for row, value in figures.items() if row != "memory by RSS"), figures
+
+
+def test_peers_ratios() -> None:
+    """A ratio above one says that ours is better, whether more is better or less."""
+    inside, report = load("peers.inside"), load("peers.report")
+    store, miss = "store, 1 block an event", "a miss, a hash"
+    laps = {
+        "ours": [[inside.Figure(store, value, 0.5), inside.Figure(miss, 2.0)] for value in (1.0, 4.0, 40.0)],
+        "dynamo": [[inside.Figure(store, 2.0, 1.0), inside.Figure(miss, 10.0)]],
+    }
+    rows = {row.row: row for row in report.rows(report.medians(laps))}
+    assert (rows[store].ours, rows[store].ratio, rows[store].cpu_ratio) == (4.0, 2.0, 2.0)
+    assert (rows[miss].ratio, rows[miss].cpu_ratio, rows[miss].plain) == (5.0, None, None)
+    table = report.rendered(rows.values()).splitlines()
+    assert [len(table), table[1].split()[-3:]] == [3, ["0.5", "1", "2"]]

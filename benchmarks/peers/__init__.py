@@ -1,0 +1,1 @@
+"""kvsync beside its peers: the same work, in one run, each answer checked."""

@@ -175,6 +175,7 @@ typedef struct kvs_match_row {
 typedef struct kvs_match_medium {
   uint32_t medium; /* kvs_index_medium_name */
   uint32_t blocks; /* leading blocks whose fastest copy lies there */
+  uint8_t trust;   /* kvs_trust of the engine's record on that medium */
 } kvs_match_medium;
 
 /* One allocation: free it with kvs_matches_free. Rows in no particular order. */
@@ -184,31 +185,44 @@ typedef struct kvs_matches {
   const kvs_match_medium *media;
 } kvs_matches;
 
+/* How long after the time that a batch is stamped with it had been applied, over all batches that bear a time and all
+ * lives. Two clocks are compared: the engine's and ours. */
+#define KVS_LAG_COUNTS 16
+typedef struct kvs_lag {
+  uint64_t counts[KVS_LAG_COUNTS]; /* by the first kvs_lag_bound not exceeded; the last: beyond all */
+  uint64_t ahead; /* of these, stamped in our future: counted as no time */
+  double seconds; /* sum */
+  double last; /* of the latest batch, negative where it was ahead */
+} kvs_lag;
+
 typedef struct kvs_engine_status {
   int64_t sequence; /* last number applied, -1 = none */
-  uint64_t lives;   /* 1 + restarts */
+  uint64_t lives; /* 1 + restarts */
   uint64_t entries; /* (kind, hash) pairs held */
   uint64_t orphans;
   uint32_t block_size; /* usual size, 0 = not learned */
   uint32_t media_count;
   uint8_t dialect; /* kvs_dialect */
-  uint8_t trust;   /* kvs_trust, worst over media */
+  uint8_t trust; /* kvs_trust, worst over media */
   uint64_t counters[KVS_COUNTERS_COUNT];
+  kvs_lag lag;
 } kvs_engine_status;
 
 typedef struct kvs_medium_status {
   uint32_t medium;
-  uint8_t trust;  /* kvs_trust */
+  uint8_t trust; /* kvs_trust */
   uint8_t reason; /* kvs_reason */
   uint64_t entries;
   uint64_t doubtful;
+  double
+      since; /* when trust became what it is: seconds of the wall clock; of a loaded record, when it was loaded */
 } kvs_medium_status;
 
 /* One held (kind, hash). */
 typedef struct kvs_export_row {
-  uint64_t hash;         /* an integer hash, or where its bytes begin in kvs_export.bytes */
-  uint64_t block;        /* our block hash, if tied */
-  uint32_t hash_bytes;   /* 0 = integer hash */
+  uint64_t hash; /* an integer hash, or where its bytes begin in kvs_export.bytes */
+  uint64_t block; /* our block hash, if tied */
+  uint32_t hash_bytes; /* 0 = integer hash */
   uint32_t medium;
   uint32_t group;
   uint32_t copies;
@@ -224,13 +238,13 @@ typedef struct kvs_export {
 } kvs_export;
 
 typedef struct kvs_stats {
-  uint64_t bytes;       /* allocated now */
+  uint64_t bytes; /* allocated now */
   uint64_t bytes_peak;
-  uint64_t bytes_max;   /* 0 = none */
+  uint64_t bytes_max; /* 0 = none */
   uint64_t engines;
   uint64_t models;
-  uint64_t blocks;      /* distinct block hashes held by anybody */
-  uint64_t entries;     /* (engine, kind, hash) held */
+  uint64_t blocks; /* distinct block hashes held by anybody */
+  uint64_t entries; /* (engine, kind, hash) held */
   uint64_t holder_sets; /* distinct sets of holders */
   uint64_t evicted;
 } kvs_stats;
@@ -241,6 +255,8 @@ const char *kvs_status_name(kvs_status status);
 const char *kvs_status_text(kvs_status status);
 const char *kvs_reason_text(kvs_reason reason);
 const char *kvs_counter_name(unsigned counter);
+/* The upper bounds of kvs_lag.counts in seconds, rising; beyond the last: infinity. */
+double kvs_lag_bound(unsigned bound);
 
 /* Make an empty index.
  * KVS_ERR_ARGUMENT  a pointer is NULL.

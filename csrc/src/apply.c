@@ -3,6 +3,7 @@
  * The rules, with their reasons, are in docs/design/index.md. */
 #include <string.h>
 
+#include "clock.h"
 #include "index.h"
 
 int kvs__event_place(kvs_index *index, struct kvs__engine *engine, const struct kvs__event *event,
@@ -53,7 +54,7 @@ static void apply_cleared(kvs_index *index, struct kvs__engine *engine, kvs_appl
   if (engine->media[gpu].entries > 0) {
     kvs__record_doubt(engine, gpu, KVS_REASON_MEMORY);
   } else {
-    engine->media[gpu].trust = KVS_TRUST_EXACT;
+    kvs__record_trusts(&engine->media[gpu], KVS_TRUST_EXACT);
     engine->media[gpu].reason = KVS_REASON_NONE;
   }
   for (int i = 0; i < engine->media_count; i++)
@@ -127,7 +128,7 @@ static int take_number(kvs_index *index, struct kvs__engine *engine, int64_t seq
     for (int i = 0; i < engine->media_count; i++) {
       struct kvs__medium *medium = &engine->media[i];
       if (medium->trust == KVS_TRUST_STALE) continue;
-      medium->trust = engine->complete ? KVS_TRUST_EXACT : KVS_TRUST_PARTIAL;
+      kvs__record_trusts(medium, engine->complete ? KVS_TRUST_EXACT : KVS_TRUST_PARTIAL);
       medium->reason = engine->complete ? KVS_REASON_NONE : KVS_REASON_BEGINNING;
     }
   } else if (engine->beginning == KVS__BEGUN && engine->sequence >= 0 && sequence - 1 > engine->sequence) {
@@ -163,6 +164,7 @@ static int apply_frame(kvs_index *index, uint32_t number, const uint8_t *payload
     kvs__state_end(index);
   }
   count_applied(engine, applied);
+  if (fresh) kvs__lag_note(&engine->lag, kvs__batch_time(payload, payload_bytes), kvs__clock());
   return 1;
 }
 

@@ -194,7 +194,8 @@ static struct kvs__medium *medium_of(struct kvs__engine *engine, uint32_t kind) 
 /* One doubtful entry less; without any left nothing untrue is left. */
 static void settle(struct kvs__medium *medium) {
   assert(medium->doubtful > 0);
-  if (--medium->doubtful == 0 && medium->trust == KVS_TRUST_STALE) medium->trust = KVS_TRUST_PARTIAL;
+  if (--medium->doubtful == 0 && medium->trust == KVS_TRUST_STALE)
+    kvs__record_trusts(medium, KVS_TRUST_PARTIAL);
 }
 
 static void count_held(kvs_index *index, struct kvs__engine *engine, uint32_t kind, uint32_t value) {

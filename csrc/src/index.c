@@ -272,7 +272,7 @@ static void clear_medium(kvs_index *index, struct kvs__engine *engine, int mediu
     kvs__record_doubt(engine, medium, KVS_REASON_MEMORY);
     return;
   }
-  engine->media[medium].trust = KVS_TRUST_EXACT;
+  kvs__record_trusts(&engine->media[medium], KVS_TRUST_EXACT);
   engine->media[medium].reason = KVS_REASON_NONE;
 }
 
@@ -369,6 +369,7 @@ kvs_status kvs_index_engine_status(kvs_index *index, uint32_t number, kvs_engine
         if (pass == 1 || engine->groups[i].spec == KVS__SPEC_FULL)
           status->block_size = engine->groups[i].block_size;
     memcpy(status->counters, engine->counters, sizeof status->counters);
+    status->lag = engine->lag;
   }
   pthread_mutex_unlock(&index->writing);
   return engine == NULL ? KVS_ERR_ENGINE : KVS_OK;
@@ -388,6 +389,7 @@ kvs_status kvs_index_medium_status(kvs_index *index, uint32_t number, uint32_t n
       status->reason = medium->reason;
       status->entries = medium->entries;
       status->doubtful = medium->doubtful;
+      status->since = medium->since;
       result = KVS_OK;
     }
   }

@@ -83,6 +83,7 @@ struct kvs__medium {
   uint8_t reason;
   uint64_t entries;
   uint64_t doubtful;
+  double since; /* of its trust */
 };
 
 enum kvs__spec { KVS__SPEC_FULL, KVS__SPEC_WINDOW, KVS__SPEC_STATE };
@@ -139,6 +140,7 @@ struct kvs__engine {
   uint64_t held;    /* entries with copies */
   uint64_t untied;  /* held and not tied */
   uint64_t counters[KVS_COUNTERS_COUNT];
+  kvs_lag lag;
   struct kvs__name **names; /* 0 stays unused */
   uint32_t names_count;
   uint32_t names_capacity;
@@ -215,6 +217,7 @@ int kvs__model_refresh(kvs_index *index, uint32_t model);
 /* record.c: one record's parts. All under `writing`, and `state` where readers can see. */
 int kvs__record_medium(kvs_index *index, struct kvs__engine *engine, const char *text, size_t bytes, int make);
 int kvs__record_kind(kvs_index *index, struct kvs__engine *engine, int medium, uint32_t group, int make);
+void kvs__record_trusts(struct kvs__medium *medium, uint8_t trust); /* and since when */
 void kvs__record_doubt(struct kvs__engine *engine, int medium, enum kvs_reason reason);
 void kvs__record_doubt_all(struct kvs__engine *engine, enum kvs_reason reason);
 void kvs__record_lower(struct kvs__engine *engine, int medium, enum kvs_reason reason); /* exact -> partial */

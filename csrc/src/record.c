@@ -2,6 +2,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "clock.h"
 #include "index.h"
 
 int kvs__record_medium(kvs_index *index, struct kvs__engine *engine, const char *text, size_t bytes, int make) {
@@ -24,6 +25,7 @@ int kvs__record_medium(kvs_index *index, struct kvs__engine *engine, const char 
   memset(medium, 0, sizeof *medium);
   medium->name = (uint32_t)name;
   medium->trust = engine->complete ? KVS_TRUST_EXACT : KVS_TRUST_PARTIAL;
+  medium->since = kvs__clock();
   medium->reason = engine->complete ? KVS_REASON_NONE : KVS_REASON_BEGINNING;
   return engine->media_count++;
 }
@@ -64,13 +66,18 @@ uint8_t kvs__record_trust(const struct kvs__engine *engine) {
   return worst;
 }
 
+void kvs__record_trusts(struct kvs__medium *medium, uint8_t trust) {
+  if (medium->trust != trust) medium->since = kvs__clock();
+  medium->trust = trust;
+}
+
 /* ---- doubt ---- */
 
 void kvs__record_doubt(struct kvs__engine *engine, int number, enum kvs_reason reason) {
   struct kvs__medium *medium = &engine->media[number];
   medium->reason = (uint8_t)reason;
   if (medium->entries == 0) {
-    medium->trust = KVS_TRUST_PARTIAL;
+    kvs__record_trusts(medium, KVS_TRUST_PARTIAL);
     return;
   }
   if (medium->doubtful == medium->entries) return; /* nothing is certain as it is: spare the epochs */
@@ -78,7 +85,7 @@ void kvs__record_doubt(struct kvs__engine *engine, int number, enum kvs_reason r
     if (engine->kinds[kind]->medium == number)
       for (int form = 0; form < 2; form++) kvs__keys_doubt(&engine->kinds[kind]->held[form]);
   medium->doubtful = medium->entries;
-  medium->trust = KVS_TRUST_STALE;
+  kvs__record_trusts(medium, KVS_TRUST_STALE);
 }
 
 void kvs__record_doubt_all(struct kvs__engine *engine, enum kvs_reason reason) {
@@ -90,7 +97,7 @@ void kvs__record_lower(struct kvs__engine *engine, int number, enum kvs_reason r
   struct kvs__medium *medium = &engine->media[number];
   engine->complete = 0;
   if (medium->trust != KVS_TRUST_EXACT) return;
-  medium->trust = KVS_TRUST_PARTIAL;
+  kvs__record_trusts(medium, KVS_TRUST_PARTIAL);
   medium->reason = (uint8_t)reason;
 }
 

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "clock.h"
 #include "index.h"
 
 #define MARK UINT64_C(0x31706e7363767973)
@@ -349,6 +350,7 @@ static void read_engine(struct reader *reader, kvs_index *index) {
     engine->media[i].name = (uint32_t)number(reader, UINT32_MAX);
     engine->media[i].trust = (uint8_t)number(reader, KVS_TRUST_UNKNOWN);
     engine->media[i].reason = (uint8_t)number(reader, KVS_REASON_TOLD);
+    engine->media[i].since = kvs__clock();
     expect(reader, engine->media[i].name < index->media.count);
     for (uint64_t j = 0; j < i; j++) expect(reader, engine->media[j].name != engine->media[i].name);
   }

@@ -47,6 +47,8 @@ class Trust(StrEnum):
         return _TRUST_ORDER[self]
 
 
+NO_TRUST: Mapping[str, Trust] = MappingProxyType({})
+
 _TRUST_ORDER = {Trust.EXACT: 0, Trust.PARTIAL: 1, Trust.STALE: 2, Trust.UNKNOWN: 3}
 
 
@@ -88,7 +90,8 @@ class Match:
 
     `blocks` counts leading blocks without a hole, `tokens` the tokens in them, `by_medium` where the
     fastest copy of each lies (it sums to `blocks`). `certain` is false where the engine's events cannot
-    tell apart what the query asks for. `trust` is the worst over the engine's media.
+    tell apart what the query asks for. `trust` is the worst over the engine's media, `trust_by_medium` that of
+    each medium in `by_medium`.
     """
 
     blocks: int
@@ -96,3 +99,4 @@ class Match:
     by_medium: Mapping[str, int] = field(default_factory=lambda: NO_MEDIA)
     certain: bool = True
     trust: Trust = Trust.UNKNOWN
+    trust_by_medium: Mapping[str, Trust] = field(default_factory=lambda: NO_TRUST, compare=False)

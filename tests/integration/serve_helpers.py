@@ -116,7 +116,7 @@ class Daemon:
             "medium": medium,
         }
         payload = msgpack.packb([0.0, [event], rank])
-        applied = self.index.apply(Engine(pod, rank), payload, model=MODEL, sequence=0)
+        applied = self.index.apply(Engine(pod, rank), payload, model=MODEL, sequence=sequence)
         assert applied.stored == count
 
     async def post(self, path: str, body: Mapping[str, Any], **headers: str) -> tuple[int, Any]:

@@ -8,12 +8,13 @@ from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
+import msgpack
 import pytest
 from tests.integration.serve_helpers import BLOCK, MODEL, daemon, make_pod, status_of, until
 
 from kvsync.fleet import PodChange
 from kvsync.serve import fleet
-from kvsync.serve.views import WARM_UP_S
+from kvsync.serve.readiness import WARM_UP_S
 from kvsync.testing.fake_pod import FakePod
 from kvsync.tokens import encode, render_chat
 from kvsync.types import Engine, Match, Trust
@@ -40,8 +41,12 @@ def test_score_tells_every_candidate_what_it_holds() -> None:
             assert status == 200
             pods = by_pod(answer)
             assert list(pods) == ["a", "b", "c"]
-            fields = {"pod", "rank", "matched_tokens", "matched_blocks", "by_medium", "trust", "certain", "score"}
-            assert set(pods["a"]) == fields
+            media = {"by_medium", "trust_by_medium"}
+            assert set(pods["a"]) == {
+                *("pod", "rank", "matched_tokens", "matched_blocks", "trust", "certain", "score"),
+                *media,
+            }
+            assert pods["a"]["trust_by_medium"] == {"GPU": "exact"}
             assert pods["a"]["certain"] is True
             assert [(p["matched_blocks"], p["matched_tokens"]) for p in pods.values()] == [(10, 160), (4, 64), (0, 0)]
             assert [p["by_medium"] for p in pods.values()] == [{"GPU": 10}, {"CPU": 4}, {}]
@@ -326,11 +331,38 @@ def test_what_is_known_can_be_looked_at() -> None:
             assert (await here.get("/v1/blocks?pod=x"))[0] == 404
             assert (await here.get("/v1/blocks?pod=a&rank=x"))[0] == 400
             ready = (await here.get("/readyz"))[1]
-            assert ready["coverage"] == 0.5
+            assert (ready["coverage"], ready["trust_least"]) == (0.5, "exact")
             assert ready["engines"]["trust"] == {"exact": 1, "partial": 0, "stale": 0, "unknown": 1}
+            assert (engines[0]["media"]["GPU"]["reason"], engines[1]["reason"]) == ("none", "never heard")
+            assert 0 <= engines[0]["since_s"] < 60
             stats = (await here.get("/v1/stats"))[1]
             assert stats["policy"] == "cost"
             assert stats["index"]["engines"] == 1
+
+    asyncio.run(story())
+
+
+def test_readiness_asks_for_as_much_as_is_set() -> None:
+    """A share of engines, and a trust they must have at least; the answer says what is missing."""
+
+    async def story() -> None:
+        async with daemon(make_pod("a"), make_pod("b"), ready_trust="partial", ready_coverage=0.9) as here:
+            here.hold("a", PROMPT)
+            status, ready = await here.get("/readyz")
+            assert (status, ready["ready"], ready["coverage"], ready["coverage_least"]) == (503, False, 0.5, 0.9)
+            assert ready["problems"] == [
+                "0.5 of the engines are connected and at least partial; the setting ready_coverage asks for 0.9"
+            ]
+            here.hold("b", PROMPT)
+            here.index.restart(B)
+            here.index.apply(B, msgpack.packb([0.0, []]), model=MODEL, sequence=7)
+            assert here.index.trust(B) is Trust.PARTIAL
+            assert (await here.get("/readyz"))[0] == 200
+            here.hold("b", PROMPT, sequence=9)
+            here.index.doubt(B, "a test says so")
+            assert (await here.get("/readyz"))[1]["coverage"] == 0.5
+            engines = (await here.get("/v1/engines"))[1]["engines"]
+            assert (engines[1]["trust"], engines[1]["reason"]) == ("stale", "a test says so")
 
     asyncio.run(story())
 
@@ -398,6 +430,10 @@ def test_metrics_tell_of_engines_streams_and_requests() -> None:
             assert figures['kvsync_pod_up{pod="a"}'] == 1
             assert figures['kvsync_engine_trust{pod="a",rank="0",trust="exact"}'] == 1
             assert figures['kvsync_engine_entries{medium="GPU",pod="a",rank="0"}'] == 10
+            assert figures['kvsync_medium_trust{medium="GPU",pod="a",rank="0",reason="none",trust="exact"}'] == 1
+            assert figures['kvsync_medium_trust_since_seconds{medium="GPU",pod="a",rank="0"}'] > 1e9
+            outcomes = sum(count for name, count in figures.items() if name.startswith("kvsync_frames_total{"))
+            assert outcomes == figures['kvsync_frames_received_total{pod="a",rank="0"}'] == 3
             assert figures['kvsync_frames_total{outcome="dropped_late",pod="a",rank="0"}'] == 1
             assert figures['kvsync_picks_total{pod="a",policy="cost",rank="0"}'] == 1
             assert figures['kvsync_requests_total{path="/v1/route",status="200"}'] == 1

@@ -16,9 +16,9 @@ from tests.integration.serve_helpers import until
 from kvsync.fleet import Pod, StaticPods, pod_of
 from kvsync.index import Index
 from kvsync.routing import BUILT_IN, Router
-from kvsync.serve import views
 from kvsync.serve.app import running
 from kvsync.serve.parts import Parts
+from kvsync.serve.readiness import coverage
 from kvsync.serve.settings import load_settings
 from kvsync.stream.subscriber import Subscriber
 from kvsync.types import Engine, Trust
@@ -91,7 +91,7 @@ async def following(*pods: Pod) -> AsyncIterator[Daemon]:
     with Index(seed=1) as index, Subscriber(index) as streams:
         parts = Parts(settings, index, streams, Router(dict(BUILT_IN), seed=1))
         async with running(parts, StaticPods(pods)) as url, aiohttp.ClientSession() as client:
-            await until(lambda: views.coverage(parts)["engines"]["connected"] == len(pods), within=20)
+            await until(lambda: coverage(parts)["engines"]["connected"] == len(pods), within=20)
             yield Daemon(url, parts, client)
 
 

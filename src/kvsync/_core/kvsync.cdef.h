@@ -3,6 +3,7 @@
 #define KVS_HASH_BYTES_MAX ...
 #define KVS_TEXT_BYTES_MAX ...
 #define KVS_ENGINES_MAX ...
+#define KVS_LAG_COUNTS ...
 
 typedef enum kvs_status {
   KVS_OK = ...,
@@ -85,6 +86,7 @@ typedef struct kvs_match_row {
 typedef struct kvs_match_medium {
   uint32_t medium;
   uint32_t blocks;
+  uint8_t trust;
 } kvs_match_medium;
 
 typedef struct kvs_matches {
@@ -92,6 +94,13 @@ typedef struct kvs_matches {
   const kvs_match_row *rows;
   const kvs_match_medium *media;
 } kvs_matches;
+
+typedef struct kvs_lag {
+  uint64_t counts[...];
+  uint64_t ahead;
+  double seconds;
+  double last;
+} kvs_lag;
 
 typedef struct kvs_engine_status {
   int64_t sequence;
@@ -103,6 +112,7 @@ typedef struct kvs_engine_status {
   uint8_t dialect;
   uint8_t trust;
   uint64_t counters[...];
+  kvs_lag lag;
 } kvs_engine_status;
 
 typedef struct kvs_medium_status {
@@ -111,6 +121,7 @@ typedef struct kvs_medium_status {
   uint8_t reason;
   uint64_t entries;
   uint64_t doubtful;
+  double since;
 } kvs_medium_status;
 
 typedef struct kvs_export_row {
@@ -147,6 +158,7 @@ const char *kvs_status_name(kvs_status status);
 const char *kvs_status_text(kvs_status status);
 const char *kvs_reason_text(kvs_reason reason);
 const char *kvs_counter_name(unsigned counter);
+double kvs_lag_bound(unsigned bound);
 
 kvs_status kvs_index_create(const kvs_options *options, kvs_index **index);
 void kvs_index_destroy(kvs_index *index);

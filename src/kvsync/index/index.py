@@ -22,7 +22,7 @@ from kvsync.errors import ClosedError, ConfigError, FrameError
 from kvsync.index.frames import lend_frame, read_applied
 from kvsync.index.matches import TRUST_BY_NUMBER, Matches
 from kvsync.index.query import Query
-from kvsync.index.record import MediumRecord, Record
+from kvsync.index.record import Lag, MediumRecord, Record
 from kvsync.index.snapshot import Snapshot, read_snapshot, write_snapshot
 from kvsync.index.texts import utf8
 from kvsync.index.tokens import Tokens, lend_hashes
@@ -34,6 +34,9 @@ DIALECT_BY_NUMBER = {
     lib.KVS_DIALECT_UNTAGGED: "untagged",
     lib.KVS_DIALECT_TAGGED: "tagged",
 }
+
+LAG_BOUNDS_S = tuple(lib.kvs_lag_bound(number) for number in range(lib.KVS_LAG_COUNTS - 1))
+"""Upper bounds of `Lag.counts`, in seconds."""
 
 COUNTER_NAMES = tuple(text(lib.kvs_counter_name(number)) for number in range(lib.KVS_COUNTERS_COUNT))
 
@@ -74,6 +77,7 @@ class Index:
         self._models: dict[Engine, str] = {}
         self._engines: list[Engine] = []  # by number; only ever grows, because answers refer to it
         self._media: dict[int, str] = {}
+        self._told: dict[Engine, dict[str, str]] = {}  # reasons of doubt, by medium; "" for any other
 
     # ------------------------------------------------------------------ life
 
@@ -187,6 +191,7 @@ class Index:
             status = lib.kvs_index_engine_remove(core, number)
             if status == lib.KVS_OK:
                 del self._numbers[engine], self._models[engine]
+                self._told.pop(engine, None)
         check(status)
 
     def engines(self) -> list[Engine]:
@@ -264,9 +269,12 @@ class Index:
         """
         Doubt all that the engine is known to hold, on one medium or anywhere: it turns `stale`.
 
-        `reason` is for the caller's own log; the record says "told". Does nothing for an engine or medium not known.
+        The record shows `reason`; a snapshot keeps only that there was one. Does nothing for an engine or medium not
+        known.
         """
-        del reason
+        if engine in self._numbers:
+            before = {} if medium is None else self._told.get(engine, {})
+            self._told[engine] = {"": reason, **before} | ({} if medium is None else {_upper(medium): reason})
         self._tell(lib.kvs_index_doubt, engine, medium)
 
     def _tell(self, call: Any, engine: Engine, medium: str | None) -> None:
@@ -412,11 +420,13 @@ class Index:
         for nth in range(status.media_count):
             medium = ffi.new("kvs_medium_status *")
             check(lib.kvs_index_medium_status(core, number, nth, medium))
-            media[self._medium_name(core, medium.medium)] = MediumRecord(
+            name = self._medium_name(core, medium.medium)
+            media[name] = MediumRecord(
                 TRUST_BY_NUMBER[medium.trust],
-                text(lib.kvs_reason_text(medium.reason)),
+                self._reason(engine, name, medium.reason),
                 medium.entries,
                 medium.doubtful,
+                medium.since,
             )
         return Record(
             engine=engine,
@@ -429,7 +439,12 @@ class Index:
             dialect=DIALECT_BY_NUMBER[status.dialect],
             orphans=status.orphans,
             counters=dict(zip(COUNTER_NAMES, status.counters, strict=True)),
+            lag=Lag(tuple(status.lag.counts), status.lag.seconds, status.lag.ahead, status.lag.last),
         )
+
+    def _reason(self, engine: Engine, medium: str, reason: int) -> str:
+        told = self._told.get(engine) if reason == lib.KVS_REASON_TOLD else None
+        return text(lib.kvs_reason_text(reason)) if told is None else told.get(medium, told[""])
 
     def engine_hashes(self, engine: Engine) -> dict[str, dict[int, dict[EngineHash, int]]]:
         """

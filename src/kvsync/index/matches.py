@@ -53,6 +53,7 @@ class Matches(Mapping[Engine, Match]):
             by_medium={self._medium_name(place.medium): place.blocks for place in media},
             certain=bool(row.certain),
             trust=TRUST_BY_NUMBER[row.trust],
+            trust_by_medium={self._medium_name(place.medium): TRUST_BY_NUMBER[place.trust] for place in media},
         )
 
     def __repr__(self) -> str:

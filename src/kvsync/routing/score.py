@@ -4,8 +4,8 @@ The score: how many seconds until this candidate gives the first token.
     seconds = (tokens queued there + own tokens not cached + transfer of those on slower media) / prefill rate
 
 An engine computes at least the last token anew, so of a match it can use (T - 1) // block size blocks. The record
-decides how much of the match is believed: a partial one is a lower bound and counts whole, a stale or unknown one
-counts in part. What our own picks have just put there is believed whole.
+decides how much of the match is believed, medium by medium: a partial one is a lower bound and counts whole, a stale
+or unknown one counts in part. What our own picks have just put there is believed whole.
 """
 
 from __future__ import annotations
@@ -40,7 +40,11 @@ def believed_tokens(match: Match, prompt_tokens: int, options: CostOptions) -> i
 
 def belief(match: Match, options: CostOptions) -> float:
     """The share of a match to count on."""
-    share = {Trust.STALE: options.stale_belief, Trust.UNKNOWN: options.unknown_belief}.get(match.trust, 1.0)
+    shares = {Trust.STALE: options.stale_belief, Trust.UNKNOWN: options.unknown_belief}
+    share = shares.get(match.trust, 1.0)
+    if match.trust_by_medium:  # what lies on a medium that is in order is not worth less for another one's trouble
+        trusts = ((blocks, match.trust_by_medium[medium]) for medium, blocks in match.by_medium.items())
+        share = sum(blocks * shares.get(trust, 1.0) for blocks, trust in trusts) / match.blocks
     return share if match.certain else share * options.uncertain_belief
 
 

@@ -13,6 +13,7 @@ from kvsync.serve.metrics import CONTENT_TYPE
 from kvsync.serve.parts import Parts
 from kvsync.serve.picker import Target
 from kvsync.serve.problems import Problem
+from kvsync.serve.readiness import readiness
 from kvsync.serve.requests import Prompt, read_json, read_octets
 from kvsync.types import Engine
 
@@ -89,13 +90,13 @@ class Api:
 
     async def readyz(self, request: web.Request) -> web.Response:
         """
-        200 while any pod is up, once engines' pasts are read; to those who may know, says how much is seen.
+        200 while any pod is up, engines' pasts are read and enough is seen; to those who may know, says how much.
         """
         token = self._parts.token
-        coverage = {**views.coverage(self._parts), "warming": views.warming(self._parts)}
-        ready = coverage["pods"]["up"] > 0 and not coverage["warming"]
+        told = readiness(self._parts)
         may_know = token is None or is_bearer(request.headers.get("Authorization"), token)
-        return web.json_response({"ready": ready, **(coverage if may_know else {})}, status=200 if ready else 503)
+        answer = told if may_know else {"ready": told["ready"]}
+        return web.json_response(answer, status=200 if told["ready"] else 503)
 
     async def metrics(self, _request: web.Request) -> web.Response:
         return web.Response(body=self._parts.metrics.render(), headers={"Content-Type": CONTENT_TYPE})

@@ -26,9 +26,10 @@ from kvsync.errors import ConfigError
 from kvsync.fleet import PodSource, StaticPods
 from kvsync.index import Index
 from kvsync.routing import Router, policies
-from kvsync.serve import fleet, views
+from kvsync.serve import fleet
 from kvsync.serve.api import Api
 from kvsync.serve.auth import make_middleware, token_of
+from kvsync.serve.figures import figures
 from kvsync.serve.metrics import FleetCollector
 from kvsync.serve.monitor import Monitor
 from kvsync.serve.parts import Parts
@@ -104,7 +105,7 @@ async def running(parts: Parts, source: PodSource, hurry: asyncio.Event | None =
 
 def make_app(parts: Parts, session: ClientSession) -> web.Application:
     """The HTTP application over the daemon's parts."""
-    parts.metrics.registry.register(FleetCollector(lambda: views.metrics(parts)))
+    parts.metrics.registry.register(FleetCollector(lambda: figures(parts)))
     app = web.Application(
         middlewares=[_count(parts), answer_problems, make_middleware(parts.token)],
         client_max_size=parts.settings.body_bytes_max,

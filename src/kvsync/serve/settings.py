@@ -104,9 +104,11 @@ class Settings(BaseSettings):
     prompt_tokens_max: Annotated[int, Field(ge=1)] = 1_048_576
     connect_seconds: Annotated[float, Field(gt=0)] = 2.0
     silence_seconds: Annotated[float, Field(gt=0)] = 600.0
+    ready_trust: Literal["exact", "partial", "stale"] = "exact"
+    ready_coverage: Annotated[float, Field(ge=0, le=1)] = 0.0
     drain_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 30.0
 
-    @field_validator("log_level", mode="before")
+    @field_validator("log_level", "ready_trust", mode="before")
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value

@@ -67,7 +67,10 @@ def test_every_field_is_where_the_compiler_put_it(name: str) -> None:
 def test_the_structs_are_those_of_the_header() -> None:
     """The cdef repeats each struct of the header, field by field; only an array's length is left to the compiler."""
     header, cdef = structs_of(without_comments(HEADER)), structs_of(without_comments(CDEF))
-    cdef = {name: [field.replace("[...]", "[KVS_COUNTERS_COUNT]") for field in fields] for name, fields in cdef.items()}
+    lengths = {"kvs_lag": "KVS_LAG_COUNTS", "kvs_engine_status": "KVS_COUNTERS_COUNT"}
+    cdef = {
+        name: [field.replace("[...]", f"[{lengths.get(name)}]") for field in fields] for name, fields in cdef.items()
+    }
     assert cdef == header
 
 

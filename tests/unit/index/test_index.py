@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import msgpack
 import numpy as np
 import pytest
 
 from kvsync.errors import ClosedError, ConfigError
-from kvsync.index import Index, Record
+from kvsync.index import LAG_BOUNDS_S, Index, Record
 from kvsync.testing.wire import Cleared, Event, Removed, Stored, encode_batch
 from kvsync.types import Applied, Engine, Match, Trust
 
@@ -257,7 +260,7 @@ def test_media_are_told_by_name(index: Index) -> None:
     index.apply(POD, frame(stored(0, 2), Stored((1, 2), medium="cpu")), model=MODEL, sequence=0)
     index.doubt(POD, "by hand", "Cpu")
     assert (index.trust(POD, "gpu"), index.trust(POD, "CPU")) == (Trust.EXACT, Trust.STALE)
-    assert index.record(POD).media["CPU"].reason == "told"
+    assert index.record(POD).media["CPU"].reason == "by hand"
     index.clear(POD, "CPU")
     assert (index.trust(POD), index.trust(POD, "cpu")) == (Trust.EXACT, Trust.EXACT)
     for medium in ("STORAGE", "x" * 100, "\0"):
@@ -647,3 +650,41 @@ def test_what_cannot_be_is_refused_by_name(
     """A wrong argument is named, with the value met and what to give instead."""
     with pytest.raises(error, match=says):
         call(index)
+
+
+def test_a_batch_is_timed_by_its_own_stamp(index: Index) -> None:
+    """From the time it bears to when it was applied; one without a time, and one applied before, do not count."""
+    for number, stamp in enumerate((time.time() - 5.0, None, "x", -1.0, float("nan"), time.time() + 3600.0)):
+        index.apply(POD, msgpack.packb([stamp, []]), model=MODEL, sequence=number)
+        index.apply(POD, msgpack.packb([stamp, []]), model=MODEL, sequence=number)
+    lag = index.record(POD).lag
+    assert (lag.count, lag.ahead) == (2, 1)
+    assert lag.counts[bisect_left(LAG_BOUNDS_S, 5.0)] == 1
+    assert lag.counts[0] == 1
+    assert 5.0 <= lag.seconds < 10.0
+    assert -3600.0 <= lag.last_s < -3000.0
+    assert list(LAG_BOUNDS_S) == sorted(set(LAG_BOUNDS_S))
+    assert len(lag.counts) == len(LAG_BOUNDS_S) + 1
+
+
+def test_trust_says_since_when(index: Index) -> None:
+    """From its last change: what leaves it as it is, a further reason included, moves nothing."""
+    begun = time.time()
+    index.apply(POD, frame(stored(0, 2)), model=MODEL, sequence=0)
+    exact = index.record(POD).media["GPU"].since
+    index.apply(POD, frame(stored(2, 4)), model=MODEL, sequence=1)
+    assert index.record(POD).media["GPU"].since == exact
+    index.doubt(POD, "first")
+    stale = index.record(POD).media["GPU"].since
+    index.doubt(POD, "second", "gpu")
+    assert begun <= exact <= stale == index.record(POD).media["GPU"].since <= time.time()
+    assert stale > exact
+    assert index.record(POD).media["GPU"].reason == "second"
+
+
+def test_a_match_says_what_each_medium_is_trusted(index: Index) -> None:
+    """The worst over all is one value; the place of each block has its own."""
+    index.apply(POD, frame(stored(0, 2), Stored((1, 2), medium="cpu")), model=MODEL, sequence=0)
+    index.doubt(POD, "by hand", "cpu")
+    match = index.match(TOKENS, model=MODEL)[POD]
+    assert (match.trust, dict(match.trust_by_medium)) == (Trust.STALE, {"GPU": Trust.EXACT})

@@ -27,6 +27,14 @@ def make_candidate(match: Match = NO_MATCH, own_tokens: int = 0, load: Load = ID
     return Candidate(Engine("a"), match, own_tokens, BLOCK, load, RATE)
 
 
+def test_doubt_of_one_medium_leaves_the_others_believed() -> None:
+    """After a clear, the lower media are stale; what lies on the GPU is worth what it was."""
+    on = {"GPU": Trust.EXACT, "CPU": Trust.STALE}
+    gpu = Match(8, 8 * BLOCK, {"GPU": 8}, trust=Trust.STALE, trust_by_medium=on)
+    both = Match(8, 8 * BLOCK, {"GPU": 4, "CPU": 4}, trust=Trust.STALE, trust_by_medium=on)
+    assert (belief(gpu, OPTIONS), belief(both, OPTIONS)) == (1.0, (1 + OPTIONS.stale_belief) / 2)
+
+
 def test_an_idle_engine_that_holds_nothing_computes_the_prompt() -> None:
     """The estimate is the prompt at the prefill rate."""
     assert estimate(make_candidate(), 500, OPTIONS).seconds == pytest.approx(0.5)

@@ -290,7 +290,7 @@ static uint32_t hold_what(kvs_index *index, struct kvs__engine *engine, struct k
                           const struct kvs__tie *tie) {
   uint32_t slot;
   if (tie->known) {
-    slot = kvs__hold_child(index, engine, kind, tie->parent, tie->block);
+    slot = kvs__hold_child(index, engine, kind, tie->parent, tie->block, tie->coming);
     return slot == KVS__SLOT_NONE ? KVS__SLOT_END : slot;
   }
   slot = kvs__tied_anywhere(index, engine, key, kind);

@@ -33,9 +33,9 @@ int kvs__unhold(kvs_index *index, struct kvs__engine *engine, uint32_t kind, uin
 }
 
 uint32_t kvs__hold_child(kvs_index *index, struct kvs__engine *engine, uint32_t kind, uint32_t parent,
-                         uint64_t block) {
+                         uint64_t block, uint32_t coming) {
   uint32_t depth = parent == KVS__SLOT_NONE ? 0 : kvs__slot_depth(&index->runs, parent) + 1;
-  uint32_t slot = kvs__runs_make(&index->runs, &index->segments, &index->memory, parent, block, depth);
+  uint32_t slot = kvs__runs_make(&index->runs, &index->segments, &index->memory, parent, block, depth, coming);
   if (slot == KVS__SLOT_NONE) return slot;
   if (kvs__hold(index, engine, kind, slot)) return slot;
   /* Nothing lies behind a record that was only just made, so taking it out needs no memory. */

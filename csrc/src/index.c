@@ -61,7 +61,7 @@ kvs_status kvs_index_create(const kvs_options *options, kvs_index **result) {
   kvs__hasher_init(&index->hasher, options->seed);
   kvs__segments_init(&index->segments);
   kvs__runs_init(&index->runs);
-  index->sets.seed = kvs__mix(&index->hasher, 0, 1);
+  kvs__sets_init(&index->sets, kvs__mix(&index->hasher, 0, 1));
   if (!kvs__media_init(&index->media, &index->memory)) goto no_media;
   if (pthread_mutex_init(&index->writing, NULL) != 0) goto no_mutex;
   if (!init_state_lock(&index->state)) goto no_lock;

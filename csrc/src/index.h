@@ -255,6 +255,7 @@ struct kvs__tie {
   int known;       /* then its block hash, and the slot and depth to find it behind */
   uint32_t parent; /* slot, KVS__SLOT_NONE = it begins a prompt */
   uint64_t block;
+  uint32_t coming; /* blocks that will follow each other from here on, this one included */
   int orphan; /* else these, where it has tokens */
   uint64_t local;
   struct kvs__key waits_for;
@@ -285,7 +286,7 @@ int kvs__hold(kvs_index *index, struct kvs__engine *engine, uint32_t kind, uint3
 int kvs__unhold(kvs_index *index, struct kvs__engine *engine, uint32_t kind, uint32_t slot);
 /* Make the block that a tie describes, and hold it. KVS__SLOT_NONE = out of memory, nothing changed. */
 uint32_t kvs__hold_child(kvs_index *index, struct kvs__engine *engine, uint32_t kind, uint32_t parent,
-                         uint64_t block);
+                         uint64_t block, uint32_t coming);
 
 /* orphans.c */
 uint32_t kvs__orphan_add(kvs_index *index, struct kvs__engine *engine, struct kvs__key key, uint32_t kind,

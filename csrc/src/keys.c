@@ -5,6 +5,7 @@
 #include <string.h>
 
 #define DEPTH_MAX 24
+#define MERGED_ITEMS 200u /* far enough below 280 that the next few items do not split it again */
 #define PASSED_MAX 511u /* from here on the count stays, and only costs time */
 
 static uint64_t place_of(const struct kvs__keys *keys, uint64_t key) {
@@ -25,7 +26,7 @@ static void moved(struct kvs__owner owner, void *chunk, uint32_t number) {
 void kvs__segments_init(struct kvs__segments *segments) {
   for (uint32_t i = 0; i < KVS__UNITS_MAX; i++)
     kvs__pool_init(&segments->pools[i], (i + 1) * KVS__UNIT_BUCKETS * (uint32_t)sizeof(struct kvs__bucket),
-                   moved);
+                   moved, NULL);
 }
 
 void kvs__segments_end(struct kvs__segments *segments, struct kvs__memory *memory) {
@@ -187,13 +188,14 @@ static int deepen(struct kvs__keys *keys, struct kvs__memory *memory) {
   if (keys->depth > 0) kvs__free(memory, keys->directory, names * sizeof *fresh);
   keys->directory = fresh;
   keys->depth++;
+  keys->deepest = 0;
   return 1;
 }
 
 static int segments_room(struct kvs__keys *keys, struct kvs__memory *memory) {
   uint32_t capacity;
   struct kvs__segment *grown;
-  if (keys->segments_count < keys->segments_capacity) return 1;
+  if (keys->segments_free != 0 || keys->segments_count < keys->segments_capacity) return 1;
   capacity = keys->segments_capacity == 0 ? 1 : keys->segments_capacity * 2;
   grown =
       kvs__resize(memory, keys->segments, keys->segments_capacity * sizeof *grown, capacity * sizeof *grown);
@@ -208,24 +210,36 @@ static uint32_t units_for(uint32_t items) {
   return units > KVS__UNITS_MAX ? KVS__UNITS_MAX : units;
 }
 
+/* Point all names that a segment of this depth has in the directory to a number. */
+static void name_segment(struct kvs__keys *keys, uint64_t place, uint8_t depth, uint32_t number) {
+  size_t names = (size_t)1 << (keys->depth - depth);
+  size_t first = (size_t)(place >> (64 - keys->depth)) & ~(names - 1);
+  for (size_t i = 0; i < names; i++) keys->directory[first + i] = number;
+}
+
 static int split(struct kvs__keys *keys, struct kvs__segments *segments, struct kvs__memory *memory,
                  uint64_t place) {
-  uint32_t number, other = keys->segments_count, counts[2] = {0, 0};
+  uint32_t number, other, next_free = 0, counts[2] = {0, 0};
   struct kvs__segment old, halves[2];
-  size_t names, first;
   if (segment_of(keys, place)->depth == keys->depth && !deepen(keys, memory)) return 0;
   if (!segments_room(keys, memory)) return 0;
+  other = keys->segments_free != 0 ? keys->segments_free : keys->segments_count;
+  if (keys->segments_free != 0) next_free = keys->segments[other].chunk;
   number = (uint32_t)(segment_of(keys, place) - keys->segments);
   old = keys->segments[number];
   FOR_ITEMS(&old, bucket, item) counts[place_of(keys, bucket->keys[item]) >> (63 - old.depth) & 1]++;
-  /* Until both are there, the new chunks belong to a number beyond the last: it may be moved, and nobody looks. */
+  /* Until both are there, the new chunks belong to a number that no name leads to: it may be moved, and nobody looks. */
   keys->segments[other] = old;
   halves[0].depth = halves[1].depth = (uint8_t)(old.depth + 1);
-  if (!segment_make(keys, segments, memory, other, units_for(counts[1]), &halves[1])) return 0;
+  if (!segment_make(keys, segments, memory, other, units_for(counts[1]), &halves[1])) {
+    keys->segments[other] = (struct kvs__segment){.chunk = next_free};
+    return 0;
+  }
   keys->segments[other] = halves[1];
   old = keys->segments[number];
   if (!segment_make(keys, segments, memory, number, units_for(counts[0]), &halves[0])) {
     kvs__pool_give(&segments->pools[halves[1].units - 1], memory, keys->segments[other].chunk);
+    keys->segments[other] = (struct kvs__segment){.chunk = next_free};
     return 0;
   }
   old = keys->segments[number];
@@ -235,12 +249,72 @@ static int split(struct kvs__keys *keys, struct kvs__segments *segments, struct 
   carry(keys, &halves[place_of(keys, bucket->keys[item]) >> (63 - old.depth) & 1], bucket, item);
   keys->segments[number] = halves[0];
   keys->segments[other] = halves[1];
-  keys->segments_count++;
-  names = (size_t)1 << (keys->depth - old.depth);
-  first = (size_t)(place >> (64 - keys->depth)) & ~(names - 1);
-  for (size_t i = names / 2; i < names; i++) keys->directory[first + i] = other;
+  if (keys->segments_free != 0)
+    keys->segments_free = next_free;
+  else
+    keys->segments_count++;
+  if (halves[0].depth == keys->depth) keys->deepest += 2;
+  name_segment(keys, place | UINT64_C(1) << (63 - old.depth), halves[1].depth, other);
   kvs__pool_give(&segments->pools[old.units - 1], memory, old.chunk);
   return 1;
+}
+
+/* ---- merging ---- */
+
+/* Without memory for the smaller one the directory stays as it is. */
+static void flatten(struct kvs__keys *keys, struct kvs__memory *memory) {
+  size_t names = (size_t)1 << keys->depth;
+  uint32_t *fresh = NULL;
+  if (keys->depth > 1) {
+    fresh = kvs__alloc(memory, names / 2 * sizeof *fresh);
+    if (fresh == NULL) return;
+    for (size_t i = 0; i < names / 2; i++) fresh[i] = keys->directory[2 * i];
+  }
+  kvs__free(memory, keys->directory, names * sizeof *fresh);
+  keys->directory = fresh;
+  keys->depth--;
+  keys->deepest = 0;
+  for (uint32_t i = 0; i < keys->segments_count; i++)
+    keys->deepest += keys->segments[i].units > 0 && keys->segments[i].depth == keys->depth;
+}
+
+static void free_number(struct kvs__keys *keys, uint32_t number) {
+  keys->segments[number] = (struct kvs__segment){.chunk = keys->segments_free};
+  keys->segments_free = number;
+}
+
+/* If few items are left in a segment and its other half, make them one again. Without memory they stay two. */
+static void merge(struct kvs__keys *keys, struct kvs__segments *segments, struct kvs__memory *memory,
+                  uint64_t place) {
+  uint8_t depth = segment_of(keys, place)->depth;
+  uint64_t half = depth == 0 ? 0 : place ^ UINT64_C(1) << (64 - depth);
+  uint32_t kept = (uint32_t)(segment_of(keys, place) - keys->segments), gone;
+  struct kvs__segment fresh = {NULL, 0, 0, 0, 0}, old;
+  if (depth == 0) return;
+  gone = (uint32_t)(segment_of(keys, half) - keys->segments);
+  if (keys->segments[gone].depth != depth) return;
+  if (keys->segments[kept].count + keys->segments[gone].count > MERGED_ITEMS) return;
+  if (gone < kept) { /* so that 0 is kept for ever */
+    uint32_t swap = gone;
+    gone = kept;
+    kept = swap;
+    half = place;
+  }
+  if (!segment_make(keys, segments, memory, kept,
+                    units_for(keys->segments[kept].count + keys->segments[gone].count), &fresh))
+    return;
+  FOR_ITEMS(&keys->segments[kept], bucket, item) carry(keys, &fresh, bucket, item);
+  FOR_ITEMS(&keys->segments[gone], bucket, item) carry(keys, &fresh, bucket, item);
+  fresh.depth = (uint8_t)(depth - 1);
+  old = keys->segments[kept];
+  keys->segments[kept] = fresh;
+  kvs__pool_give(&segments->pools[old.units - 1], memory, old.chunk);
+  old = keys->segments[gone]; /* that may have moved it */
+  name_segment(keys, half, depth, kept);
+  free_number(keys, gone);
+  kvs__pool_give(&segments->pools[old.units - 1], memory, old.chunk);
+  if (depth == keys->depth) keys->deepest -= 2;
+  if (keys->deepest == 0) flatten(keys, memory);
 }
 
 /* ---- items ---- */
@@ -297,7 +371,9 @@ void kvs__keys_remove(struct kvs__keys *keys, struct kvs__segments *segments, st
   keys->count--;
   if (keys->count == 0)
     kvs__keys_end(keys, segments, memory);
-  else if (segment->units > 1 && 4u * segment->count <= 3u * (segment->units - 1u) * KVS__UNIT_ITEMS)
+  else if (segment->count <= MERGED_ITEMS && segment->count % 16 == 0)
+    merge(keys, segments, memory, place);
+  else if (segment->units > 1 && 8u * segment->count <= 7u * (segment->units - 1u) * KVS__UNIT_ITEMS)
     (void)resize(keys, segments, memory, segment, segment->units - 1u); /* else it stays large */
 }
 
@@ -319,7 +395,7 @@ void kvs__keys_tidy(struct kvs__keys *keys, struct kvs__segments *segments, stru
     return;
   }
   for (uint32_t i = 0; i < keys->segments_count; i++)
-    if (units_for(keys->segments[i].count) < keys->segments[i].units)
+    if (keys->segments[i].units > 0 && units_for(keys->segments[i].count) < keys->segments[i].units)
       (void)resize(keys, segments, memory, &keys->segments[i], units_for(keys->segments[i].count));
 }
 
@@ -327,7 +403,7 @@ void kvs__keys_end(struct kvs__keys *keys, struct kvs__segments *segments, struc
   uint8_t epoch = keys->epoch;
   while (keys->segments_count > 0) {
     struct kvs__segment *last = &keys->segments[--keys->segments_count];
-    kvs__pool_give(&segments->pools[last->units - 1], memory, last->chunk);
+    if (last->units > 0) kvs__pool_give(&segments->pools[last->units - 1], memory, last->chunk);
   }
   kvs__free(memory, keys->segments, keys->segments_capacity * sizeof *keys->segments);
   if (keys->depth > 0) kvs__free(memory, keys->directory, ((size_t)1 << keys->depth) * sizeof *keys->directory);

@@ -10,8 +10,9 @@
  * the next that is not, and every bucket passed on the way counts it (`passed`): a search goes on only while that
  * count is not 0, so nearly every search touches one line. (Counting passers-by instead of keeping tombstones: F14.)
  *
- * A segment grows and shrinks by an eighth of its largest size, and splits in two when it is full at that size: no
- * insertion moves more than 280 items, and the table is on average five sixths full, at 15.4 B an item.
+ * A segment grows and shrinks by an eighth of its largest size, splits in two when it is full at that size, and merges
+ * with the other half of its split when both together have 200 items: no step moves more than 280 items, a table that
+ * grew is on average five sixths full, at 15.4 B an item, and one that shrank three quarters.
  *
  * `marked` is the caller's. Doubt: a bucket whose epoch is not the table's is doubtful as a whole, so that doubting all is
  * one addition; the five bits keep doubt of single items once the bucket has been touched again. */
@@ -42,9 +43,9 @@ _Static_assert(sizeof(struct kvs__bucket) == 64, "a bucket is a cache line");
 
 struct kvs__segment {
   struct kvs__bucket *buckets;
-  uint32_t chunk; /* in the pool of its size */
+  uint32_t chunk; /* in the pool of its size; of a free number: the next free one */
   uint16_t count;
-  uint8_t units;
+  uint8_t units; /* 0 = the number is free */
   uint8_t depth; /* bits of the place that all its keys share */
 };
 
@@ -56,8 +57,10 @@ struct kvs__segments {
 struct kvs__keys {
   struct kvs__segment *segments;
   uint32_t *directory; /* NULL while depth is 0 */
-  uint32_t segments_count;
+  uint32_t segments_count; /* numbers given out at some time; 0 is used as long as any is */
   uint32_t segments_capacity;
+  uint32_t segments_free; /* head of the chain of free numbers, 0 = none */
+  uint32_t deepest;       /* segments of the directory's depth */
   uint64_t count;
   uint64_t seed; /* 0 = the keys are places themselves */
   uint8_t depth;

@@ -154,8 +154,9 @@ void kvs__join(kvs_index *index, struct kvs__engine *engine, struct kvs__key key
     give(engine, mine);
     /* It may have been tied through another kind meanwhile. */
     if (seat.bucket == NULL || seat.bucket->values[seat.at] != KVS__ORPHAN(mine)) continue;
-    child = kvs__hold_child(index, engine, orphan.kind, orphan.slot,
-                            kvs__mix(&index->hasher, kvs__slot_hash(&index->runs, orphan.slot), orphan.local));
+    child =
+        kvs__hold_child(index, engine, orphan.kind, orphan.slot,
+                        kvs__mix(&index->hasher, kvs__slot_hash(&index->runs, orphan.slot), orphan.local), 1);
     if (child == KVS__SLOT_NONE) {
       stays(engine, waiting, orphan.kind);
       continue;

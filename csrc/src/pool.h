@@ -28,18 +28,22 @@ struct kvs__pool {
   uint32_t chunk_bytes;
   uint32_t slab_chunks; /* in a whole slab */
   kvs__moved moved;
+  void *table; /* that owns all chunks, or NULL: then each chunk names its own */
   uint8_t **slabs;
-  struct kvs__owner *owners; /* by chunk number */
+  uint32_t *numbers; /* by chunk number: its owner's */
+  void **tables;     /* and its table, where they differ */
   uint32_t slabs_count;
   uint32_t slabs_capacity;
   uint32_t first_chunks; /* room in slab 0 while it is the only one */
-  uint32_t owners_capacity;
+  uint32_t numbers_capacity;
+  uint32_t tables_capacity;
   uint32_t count; /* chunks in use: their numbers are 0 .. count-1 */
 };
 
-void kvs__pool_init(struct kvs__pool *pool, uint32_t chunk_bytes, kvs__moved moved);
+/* `table`: the one that all owners will be of; NULL = they are of several. */
+void kvs__pool_init(struct kvs__pool *pool, uint32_t chunk_bytes, kvs__moved moved, void *table);
 
-/* A chunk with unspecified content; NULL = out of memory. Others may move. */
+/* A chunk with unspecified content; NULL = out of memory. Others may move, and are told. */
 void *kvs__pool_take(struct kvs__pool *pool, struct kvs__memory *memory, struct kvs__owner owner,
                      uint32_t *number);
 void kvs__pool_give(struct kvs__pool *pool, struct kvs__memory *memory, uint32_t number);

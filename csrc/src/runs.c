@@ -3,7 +3,7 @@
 #include <assert.h>
 #include <string.h>
 
-const uint8_t kvs__run_rooms[KVS__RUN_ROOMS] = {4, 8, 16, 24, 32, 48, 64};
+const uint8_t kvs__run_rooms[KVS__RUN_ROOMS] = {2, 4, 6, 8, 10, 12, 16, 24, 32, 48, 64};
 
 #define RECORD_BYTES (sizeof(uint64_t) + sizeof(uint32_t))
 
@@ -17,7 +17,7 @@ void kvs__runs_init(struct kvs__runs *runs) {
   memset(runs, 0, sizeof *runs);
   kvs__keys_init(&runs->heads, 0);
   for (int i = 0; i < KVS__RUN_ROOMS; i++)
-    kvs__pool_init(&runs->pools[i], kvs__run_rooms[i] * (uint32_t)RECORD_BYTES, moved);
+    kvs__pool_init(&runs->pools[i], kvs__run_rooms[i] * (uint32_t)RECORD_BYTES, moved, runs);
 }
 
 void kvs__runs_end(struct kvs__runs *runs, struct kvs__segments *segments, struct kvs__memory *memory) {
@@ -61,7 +61,7 @@ static int more_numbers(struct kvs__runs *runs, struct kvs__memory *memory) {
 static uint32_t number_take(struct kvs__runs *runs, struct kvs__memory *memory) {
   uint32_t number = runs->free;
   if (number != 0) {
-    runs->free = kvs__run_of(runs, (number - 1) << 6)->next_free;
+    runs->free = kvs__run_of(runs, (number - 1) << 6)->depth;
     return number - 1;
   }
   if (runs->count == KVS__RUNS_MAX) return KVS__SLOT_NONE;
@@ -72,7 +72,7 @@ static uint32_t number_take(struct kvs__runs *runs, struct kvs__memory *memory) 
 static void number_give(struct kvs__runs *runs, uint32_t number) {
   struct kvs__run *run = kvs__run_of(runs, number << 6);
   memset(run, 0, sizeof *run);
-  run->next_free = runs->free;
+  run->depth = runs->free;
   runs->free = number + 1;
 }
 
@@ -96,12 +96,26 @@ static int resize(struct kvs__runs *runs, struct kvs__memory *memory, uint32_t n
   return 1;
 }
 
+/* The smallest size with room for so many; for the largest room if they are more. */
+static uint8_t size_for(uint32_t count) {
+  uint8_t size = 0;
+  while (size < KVS__RUN_ROOMS - 1 && kvs__run_rooms[size] < count) size++;
+  return size;
+}
+
+/* More room for a run that is full: for what is coming, and by a quarter at least. 0 = out of memory. */
+static int grow(struct kvs__runs *runs, struct kvs__memory *memory, uint32_t number, uint32_t coming) {
+  uint32_t count = count_of(kvs__run_of(runs, number << 6));
+  if (coming < count / 4 + 2) coming = count / 4 + 2;
+  return resize(runs, memory, number, size_for(count + coming));
+}
+
 /* Put a record into a free place. 0 = out of memory. */
-static int enter(struct kvs__runs *runs, struct kvs__memory *memory, uint32_t slot, uint64_t hash) {
+static int enter(struct kvs__runs *runs, struct kvs__memory *memory, uint32_t slot, uint64_t hash,
+                 uint32_t coming) {
   struct kvs__run *run = kvs__run_of(runs, slot);
   uint32_t count = count_of(run), at = kvs__run_rank(run, slot & 63), *sets;
-  if (count == kvs__run_rooms[run->size] && !resize(runs, memory, slot >> 6, (uint8_t)(run->size + 1)))
-    return 0;
+  if (count == kvs__run_rooms[run->size] && !grow(runs, memory, slot >> 6, coming)) return 0;
   sets = kvs__run_sets(run);
   memmove(run->hashes + at + 1, run->hashes + at, (count - at) * sizeof *run->hashes);
   memmove(sets + at + 1, sets + at, (count - at) * sizeof *sets);
@@ -143,21 +157,23 @@ static void free_run(struct kvs__runs *runs, struct kvs__segments *segments, str
 
 /* A run of its own. */
 static uint32_t begin(struct kvs__runs *runs, struct kvs__segments *segments, struct kvs__memory *memory,
-                      uint64_t hash, uint32_t depth) {
+                      uint64_t hash, uint32_t depth, uint32_t coming) {
   struct kvs__owner owner = {runs, 0};
   struct kvs__run *run;
-  uint32_t number = number_take(runs, memory);
+  uint32_t number = number_take(runs, memory), chunk;
   if (number == KVS__SLOT_NONE) return KVS__SLOT_NONE;
   run = kvs__run_of(runs, number << 6);
   memset(run, 0, sizeof *run);
   owner.number = number;
-  run->hashes = kvs__pool_take(&runs->pools[0], memory, owner, &run->chunk);
+  run->size = size_for(coming);
+  run->hashes = kvs__pool_take(&runs->pools[run->size], memory, owner, &chunk);
   if (run->hashes == NULL) {
     number_give(runs, number);
     return KVS__SLOT_NONE;
   }
+  run->chunk = chunk;
   run->depth = depth;
-  (void)enter(runs, memory, number << 6, hash); /* there is room */
+  (void)enter(runs, memory, number << 6, hash, coming); /* there is room */
   if (become_head(runs, segments, memory, number << 6)) return number << 6;
   leave(runs, number << 6);
   free_run(runs, segments, memory, number);
@@ -165,13 +181,13 @@ static uint32_t begin(struct kvs__runs *runs, struct kvs__segments *segments, st
 }
 
 uint32_t kvs__runs_make(struct kvs__runs *runs, struct kvs__segments *segments, struct kvs__memory *memory,
-                        uint32_t parent, uint64_t hash, uint32_t depth) {
-  uint32_t slot = kvs__runs_find(runs, parent, hash);
+                        uint32_t parent, uint64_t hash, uint32_t depth, uint32_t coming) {
+  uint32_t slot = kvs__runs_find(runs, parent, hash), left;
   if (slot != KVS__SLOT_NONE) return slot;
-  if (parent != KVS__SLOT_NONE && (parent & 63) + 1 < KVS__RUN_BLOCKS &&
-      !kvs__run_has(kvs__run_of(runs, parent), (parent & 63) + 1))
-    return enter(runs, memory, parent + 1, hash) ? parent + 1 : KVS__SLOT_NONE;
-  return begin(runs, segments, memory, hash, depth);
+  left = parent == KVS__SLOT_NONE ? 0 : KVS__RUN_BLOCKS - 1 - (parent & 63); /* places behind it */
+  if (left > 0 && !kvs__run_has(kvs__run_of(runs, parent), (parent & 63) + 1))
+    return enter(runs, memory, parent + 1, hash, coming < left ? coming : left) ? parent + 1 : KVS__SLOT_NONE;
+  return begin(runs, segments, memory, hash, depth, coming);
 }
 
 int kvs__slot_take(struct kvs__runs *runs, struct kvs__segments *segments, struct kvs__memory *memory,
@@ -188,8 +204,8 @@ int kvs__slot_take(struct kvs__runs *runs, struct kvs__segments *segments, struc
   count = count_of(run);
   if (count == 0)
     free_run(runs, segments, memory, number);
-  else if (run->size >= 2 && count <= kvs__run_rooms[run->size - 2])
-    /* One size of slack, so that a run that breathes at a border is not moved with every breath. */
+  else if (run->size > 0 && count < kvs__run_rooms[run->size - 1])
+    /* One place of slack, so that a run that breathes at a border is not moved with every breath. */
     (void)resize(runs, memory, number, (uint8_t)(run->size - 1));
   return 1;
 }
@@ -201,13 +217,15 @@ int kvs__runs_load(struct kvs__runs *runs, struct kvs__segments *segments, struc
   struct kvs__owner owner = {runs, runs->count};
   uint32_t count = (uint32_t)__builtin_popcountll(present), number = number_take(runs, memory);
   struct kvs__run *run;
+  uint32_t chunk;
   if (number == KVS__SLOT_NONE) return 0;
   run = kvs__run_of(runs, number << 6);
   memset(run, 0, sizeof *run);
   if (present == 0) return 1;
-  while (kvs__run_rooms[run->size] < count) run->size++;
-  run->hashes = kvs__pool_take(&runs->pools[run->size], memory, owner, &run->chunk);
+  run->size = size_for(count);
+  run->hashes = kvs__pool_take(&runs->pools[run->size], memory, owner, &chunk);
   if (run->hashes == NULL) return 0;
+  run->chunk = chunk;
   memcpy(run->hashes, hashes, count * sizeof *run->hashes);
   memset(kvs__run_sets(run), 0, count * sizeof(uint32_t));
   run->depth = depth;

@@ -1,7 +1,7 @@
 /* Blocks, where they follow each other in prompts: in runs of up to 64 places.
  *
  *     run      present: a bit for each place that has a block
- *              one chunk: [ block hash, 8 B ] x room   [ holder set, 4 B ] x room      room = 4 .. 64
+ *              one chunk: [ block hash, 8 B ] x room   [ holder set, 4 B ] x room      room = 2 .. 64
  *              the blocks that are present, packed in the order of their places
  *     slot     run << 6 | place: the number of a block for as long as anybody holds it
  *     heads    block hash -> slot, for every block that does not lie right behind its parent
@@ -25,7 +25,7 @@
 #include "pool.h"
 
 #define KVS__RUN_BLOCKS 64u
-#define KVS__RUN_ROOMS 7
+#define KVS__RUN_ROOMS 11
 #define KVS__RUNS_PAGE 128u
 /* Slots end where the values begin that entries use for other things. */
 #define KVS__SLOT_NONE UINT32_MAX
@@ -34,13 +34,15 @@
 
 struct kvs__run {
   uint64_t *hashes;
-  uint64_t present; /* of places */
+  uint64_t present; /* of places; 0 = the number is free */
   uint64_t headed;  /* of places */
-  uint32_t chunk;
-  uint32_t depth;     /* blocks before place 0 in its prompt */
-  uint32_t next_free; /* of numbers */
-  uint8_t size;       /* class of its room */
+  uint32_t depth;   /* blocks before place 0 in its prompt; of a free number: the next free one + 1 */
+  uint32_t chunk : 28;
+  uint32_t size : 4; /* class of its room */
 };
+
+_Static_assert(sizeof(struct kvs__run) == 32, "two runs share a cache line");
+_Static_assert(KVS__RUNS_MAX < 1u << 28 && KVS__RUN_ROOMS <= 16, "a run's chunk and size fit their bits");
 
 struct kvs__runs {
   struct kvs__run **pages;
@@ -94,9 +96,10 @@ static inline uint32_t kvs__slot_depth(const struct kvs__runs *runs, uint32_t sl
 uint32_t kvs__runs_find(const struct kvs__runs *runs, uint32_t parent, uint64_t hash);
 
 /* The same, made with an empty set if it is not there; KVS__SLOT_NONE = out of memory. A record must not stay with an
- * empty set: give it one, or take it out. */
+ * empty set: give it one, or take it out. `coming`: so many blocks will be made one behind the other, this one included;
+ * a hint that makes room for them at once. */
 uint32_t kvs__runs_make(struct kvs__runs *runs, struct kvs__segments *segments, struct kvs__memory *memory,
-                        uint32_t parent, uint64_t hash, uint32_t depth);
+                        uint32_t parent, uint64_t hash, uint32_t depth, uint32_t coming);
 
 static inline void kvs__slot_put(struct kvs__runs *runs, uint32_t slot, uint32_t set) {
   const struct kvs__run *run = kvs__run_of(runs, slot);

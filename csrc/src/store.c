@@ -197,6 +197,7 @@ static int store_blocks(kvs_index *index, struct storing *storing, kvs_applied *
       tie.known = storing->hook.known;
       tie.orphan = !tie.known;
       tie.parent = storing->hook.slot;
+      tie.coming = (uint32_t)(storing->event->hashes_count - i);
       tie.local = local_of(index, storing, i);
       tie.block = tie.known ? kvs__mix(&index->hasher, storing->hook.hash, tie.local) : 0;
       tie.waits_for = storing->hook.key;

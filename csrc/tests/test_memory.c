@@ -349,6 +349,28 @@ static void tiny_ceilings(void) {
   }
 }
 
+/* Half of each engine's prompts are everybody's. When nine entries of ten have gone in any order, at most a quarter of the
+ * memory stays, although nearly every shared block has holders of its own by then. */
+static void a_tenth_keeps_a_quarter(void) {
+  enum { HOLDERS = 16, PROMPTS_EACH = 64, LENGTH = 256 };
+  struct scene scene = scene_begin(NULL, HOLDERS);
+  uint64_t full, begin = stats_of(&scene).bytes;
+  for (unsigned drain = 0; drain < 2; drain++) {
+    for (uint32_t engine = 0; engine < HOLDERS; engine++)
+      for (uint32_t i = 0; i < PROMPTS_EACH; i++) {
+        uint32_t prompt = 1000 + i + (i % 2 == 0 ? 0 : 100 * engine);
+        if (!drain) store(&scene, engine, prompt, 0, LENGTH);
+        for (uint32_t block = 0; drain && block < LENGTH; block++)
+          if (check_below(10) != 0) drop(&scene, engine, prompt, block, block + 1, NULL);
+      }
+    if (!drain) full = stats_of(&scene).bytes - begin;
+  }
+  CHECK(stats_of(&scene).bytes - begin < full / 4);
+  CHECK(stats_of(&scene).holder_sets > 500);
+  for (uint32_t engine = 0; engine < HOLDERS; engine++) CHECK_EQUAL(trust_of(&scene, engine), KVS_TRUST_EXACT);
+  scene_end(&scene);
+}
+
 /* After everything is removed, next to nothing is kept. */
 static void memory_comes_back(void) {
   struct scene scene = scene_begin(NULL, 4);
@@ -375,6 +397,7 @@ static void memory_comes_back(void) {
 }
 
 void tests_of_memory(void) {
+  RUN("memory: a tenth of the entries keeps a quarter", a_tenth_keeps_a_quarter);
   RUN("memory: the script alone is true", the_script_alone_is_true);
   RUN("memory: every allocation fails once, and nothing untrue is said", every_allocation_fails_once);
   RUN("memory: a later word about a hash fails safely", a_later_word_fails_safely);

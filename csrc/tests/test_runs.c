@@ -50,7 +50,7 @@ static int hold(struct fixture *fixture, uint32_t number) {
   if (node->set != 0) return 1;
   if (node->parent != NODES && fixture->nodes[node->parent].set == 0) return 1;
   slot = kvs__runs_make(&fixture->runs, &fixture->segments, &fixture->memory, parent_slot(fixture, node),
-                        node->hash, node->depth);
+                        node->hash, node->depth, 1 + (uint32_t)check_below(5));
   if (slot == KVS__SLOT_NONE) return 0;
   node->slot = slot;
   node->set = 1 + (uint32_t)check_below(3);

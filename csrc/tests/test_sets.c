@@ -18,7 +18,7 @@ static uint32_t holder(unsigned number) { return KVS__HOLDER(number / 3 * 1000, 
 
 static void begin(struct fixture *fixture) {
   memset(fixture, 0, sizeof *fixture);
-  fixture->sets.seed = check_random();
+  kvs__sets_init(&fixture->sets, check_random());
 }
 
 /* Add the holder to the block's set, or take it away. 0 = out of memory. */
@@ -96,28 +96,57 @@ static void memos_forget(void) {
   finish(&fixture);
 }
 
+/* Whichever allocation fails, of numbers, of chunks or of the table: the block keeps the set it had. */
 static void failures_change_nothing(void) {
   static struct fixture fixture;
-  unsigned failures = 0;
-  begin(&fixture);
-  for (unsigned i = 0; i < 20000; i++) {
-    unsigned block = (unsigned)check_below(BLOCKS), number = (unsigned)check_below(HOLDERS);
-    uint32_t before = fixture.set[block];
-    fixture.memory.fail_at = fixture.memory.calls + 1 + check_below(3);
-    if (!flip(&fixture, block, number)) {
+  uint64_t asked = 1;
+  for (uint64_t n = 1; n <= asked; n++) {
+    unsigned failures = 0;
+    begin(&fixture);
+    fixture.memory.fail_at = n;
+    for (unsigned i = 0; i < 3000; i++) {
+      unsigned block = (unsigned)check_below(BLOCKS), number = (unsigned)check_below(HOLDERS);
+      uint32_t before = fixture.set[block];
+      if (flip(&fixture, block, number)) continue;
       failures++;
       CHECK_EQUAL(fixture.set[block], before);
+      agree(&fixture);
     }
-    if (i % 1000 == 0) agree(&fixture);
+    CHECK(failures <= 1);
+    agree(&fixture);
+    asked = fixture.memory.calls;
+    finish(&fixture);
   }
-  CHECK(failures > 100);
-  fixture.memory.fail_at = 0;
-  agree(&fixture);
-  finish(&fixture);
+  CHECK(asked > 20);
+}
+
+/* Sets of every size are kept apart by what is in them, and all of their room comes back. */
+static void large_sets(void) {
+  static struct fixture fixture;
+  uint32_t set = 0, other = 0, fresh;
+  begin(&fixture);
+  for (unsigned count = 1; count <= 3000; count++) {
+    CHECK(kvs__sets_with(&fixture.sets, &fixture.memory, set, KVS__HOLDER(count, 0), &fresh));
+    kvs__sets_release(&fixture.sets, &fixture.memory, set);
+    set = fresh;
+    CHECK_EQUAL(kvs__sets_get(&fixture.sets, set)->count, count);
+  }
+  CHECK(fixture.memory.used < 3 * 3000 * sizeof(uint32_t));
+  for (unsigned count = 3000; count >= 1; count--) {
+    CHECK(kvs__sets_with(&fixture.sets, &fixture.memory, other, KVS__HOLDER(count, 0), &fresh));
+    kvs__sets_release(&fixture.sets, &fixture.memory, other);
+    other = fresh;
+  }
+  CHECK_EQUAL(set, other);
+  for (unsigned i = 0; i < 2; i++) kvs__sets_release(&fixture.sets, &fixture.memory, set);
+  CHECK_EQUAL(fixture.sets.live, 0);
+  kvs__sets_end(&fixture.sets, &fixture.memory);
+  CHECK_EQUAL(fixture.memory.used, 0);
 }
 
 void tests_of_sets(void) {
   RUN("sets: equal members are one number, others another", random_steps);
   RUN("sets: a remembered step dies with the number it leads to", memos_forget);
+  RUN("sets: large sets", large_sets);
   RUN("sets: a failed allocation changes nothing", failures_change_nothing);
 }

@@ -36,6 +36,7 @@ from kvsync.serve.parts import Parts
 from kvsync.serve.problems import answer_problems
 from kvsync.serve.proxy import Proxy
 from kvsync.serve.settings import Listen, Settings, unknown_variables
+from kvsync.serve.signals import Signals
 from kvsync.stream.subscriber import Subscriber
 
 KEEP_ALIVE_S = 4.0
@@ -80,10 +81,12 @@ async def running(parts: Parts, source: PodSource, hurry: asyncio.Event | None =
     """
     async with _session(parts.settings) as session:
         fleet.adopt(parts, source)
-        monitor = Monitor(parts, session)
+        monitor, signals = Monitor(parts, session), Signals(parts, session)
+        parts.signals = signals.view
         await monitor.begin()
         background = [
             asyncio.create_task(_forever("monitor", monitor.run)),
+            asyncio.create_task(_forever("signals", signals.run)),
             asyncio.create_task(_forever("fleet", lambda: fleet.follow(parts, source))),
         ]
         runner = web.AppRunner(

@@ -9,6 +9,8 @@ A pod is taken to be down until something shows that it lives:
     its event connection was lost        down at once; while it stays lost, what a probe says counts
     a request could not connect to it    down; a probe that is answered brings it back
 
+One that lives and says that it sleeps or is paused gets no requests either, until it says that it is awake.
+
 While the event connection stands and no request was refused, the pod is not probed: the connection would tell. Of a
 pod without events, or whose events never connected, the probes decide alone.
 """
@@ -26,19 +28,31 @@ FAILURES_MAX = 3
 NOT_SEEN = "not seen alive yet"
 EVENTS_LOST = "event connection lost"
 EVENTS_LOST_ALIVE = "HTTP answers, though the event connection is lost"
+NOT_SERVING = "the engine says that it sleeps or is paused"
 
 
 @dataclass(slots=True)
 class PodState:
-    """What is known of one pod: `reason` says why it is down, or what else is odd about it."""
+    """
+    What is known of one pod: it is up while it lives and serves; `reason` says why it is not, or what else is odd.
+    """
 
-    up: bool = False
-    reason: str | None = NOT_SEEN
+    lives: bool = False
+    serves: bool = True
+    trouble: str | None = NOT_SEEN
     since: float = 0.0
     connected: bool = False
     events_lost: bool = False
     probed: float = float("-inf")
     failures: int = 0
+
+    @property
+    def up(self) -> bool:
+        return self.lives and self.serves
+
+    @property
+    def reason(self) -> str | None:
+        return NOT_SERVING if self.lives and not self.serves else self.trouble
 
 
 class Health:
@@ -76,6 +90,12 @@ class Health:
             self._set(state, now, up=False, reason=EVENTS_LOST)
         state.connected = all_connected
 
+    def serves(self, pod: str, *, is_serving: bool, now: float) -> None:
+        """Whether the pod computes requests, as it says itself."""
+        state = self._pods.get(pod)
+        if state is not None and state.serves != is_serving:
+            state.serves, state.since = is_serving, now
+
     def refused(self, pod: str, reason: str, now: float) -> None:
         """A request could not be brought to the pod."""
         state = self._pods.get(pod)
@@ -103,14 +123,14 @@ class Health:
         state.failures = 0 if problem is None else state.failures + 1
         if problem is None:
             self._set(state, now, up=True, reason=EVENTS_LOST_ALIVE if state.events_lost else None)
-        elif state.events_lost or not state.up or state.failures >= FAILURES_MAX:
+        elif state.events_lost or not state.lives or state.failures >= FAILURES_MAX:
             self._set(state, now, up=False, reason=f"{EVENTS_LOST}, {problem}" if state.events_lost else problem)
 
     @staticmethod
     def _is_doubted(state: PodState) -> bool:
-        return not (state.up and state.connected)
+        return not (state.lives and state.connected)
 
     def _set(self, state: PodState, now: float, *, up: bool, reason: str | None) -> None:
-        if state.up != up:
+        if state.lives != up:
             state.since = now
-        state.up, state.reason = up, reason
+        state.lives, state.trouble = up, reason

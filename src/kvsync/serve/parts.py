@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import monotonic
+from typing import Any
 
 from kvsync.fleet import Pod
 from kvsync.routing import Router
@@ -35,6 +36,7 @@ class Parts:
     metrics: Metrics = field(default_factory=Metrics)
     in_flight: InFlight = field(default_factory=InFlight)
     picker: Picker = field(init=False)
+    signals: Callable[[Pod], dict[str, Any] | None] = lambda pod: None
     started: float = field(init=False)
 
     def __post_init__(self) -> None:

@@ -94,6 +94,7 @@ def _pod(parts: Parts, pod: Pod) -> dict[str, Any]:
         "replay": pod.replay,
         "up": state.up,
         "reason": state.reason,
+        "signals": parts.signals(pod),
         "since_s": round(parts.clock() - state.since, 3),
         "ranks": [{"rank": engine.rank, **load_of(parts, engine, pod)} for engine in pod.engines],
     }

@@ -38,7 +38,8 @@ class FakePod:
     Answers completions with `words`, and says that `cached_tokens` of `prompt_tokens` were cached.
 
     `hang_up` closes the connection in place of an answer, `cut_after` after so many pieces; `status` other than 200 is
-    answered with an error. `models` is what it lists, None for no list at all. `cancelled` is set when a client went
+    answered with an error. `models` is what it lists, None for no list at all; `pages` are other paths and what they
+    answer. `cancelled` is set when a client went
     away during an answer.
     """
 
@@ -48,6 +49,7 @@ class FakePod:
     status: int = 200
     health_status: int = 200
     models: tuple[str, ...] | None = None
+    pages: dict[str, bytes] = field(default_factory=dict)
     hang_up: bool = False
     cut_after: int | None = None
     gate: asyncio.Semaphore | None = None
@@ -78,6 +80,7 @@ class FakePod:
                 web.post("/v1/chat/completions", self._complete),
                 web.get("/health", self._health),
                 web.get("/v1/models", self._models),
+                web.get("/{page}", self._page),
             ]
         )
         self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
@@ -93,6 +96,10 @@ class FakePod:
 
     async def _health(self, _request: web.Request) -> web.Response:
         return web.Response(status=self.health_status)
+
+    async def _page(self, request: web.Request) -> web.Response:
+        body = self.pages.get(request.path)
+        return web.Response(status=404) if body is None else web.Response(body=body)
 
     async def _models(self, _request: web.Request) -> web.Response:
         if self.models is None:

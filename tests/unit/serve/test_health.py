@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from kvsync.serve.health import EVENTS_LOST, EVENTS_LOST_ALIVE, FAILURES_MAX, PROBE_EVERY, Health
+from kvsync.serve.health import (
+    EVENTS_LOST,
+    EVENTS_LOST_ALIVE,
+    FAILURES_MAX,
+    NOT_SEEN,
+    NOT_SERVING,
+    PROBE_EVERY,
+    Health,
+)
 
 
 @pytest.fixture
@@ -112,3 +120,21 @@ def test_a_late_answer_changes_nothing(health: Health) -> None:
     health.refused("b", "refused", 1.0)
     assert health.is_up("a")
     assert not health.is_up("b")
+
+
+def test_one_that_sleeps_gets_no_requests(health: Health) -> None:
+    """It lives, so it is not probed; awake again, it is up at once."""
+    health.events("a", [True], 1.0)
+    health.serves("a", is_serving=False, now=2.0)
+    state = health.state("a")
+    assert (health.is_up("a"), state.reason, state.since) == (False, NOT_SERVING, 2.0)
+    assert health.due(9.0) == []
+    health.serves("a", is_serving=True, now=3.0)
+    assert (health.is_up("a"), state.reason, state.since) == (True, None, 3.0)
+    health.serves("b", is_serving=False, now=3.0)
+
+
+def test_one_that_died_asleep_is_down_for_that(health: Health) -> None:
+    """What is the matter is said, the graver first."""
+    health.serves("a", is_serving=False, now=1.0)
+    assert health.state("a").reason == NOT_SEEN

@@ -54,6 +54,12 @@ class Life:
         """Whether the live stream has shown a number that is not applied yet."""
         return self.live_last is not None and (self.applied is None or self.applied < self.live_last)
 
+    @property
+    def is_in_step(self) -> bool:
+        """Whether all that was heard live is applied, and nothing stands between it and the number that comes next."""
+        in_step = self.applied is not None and self.applied == self.live_last
+        return in_step and not (self.waiting or self._never or self._emptied) and self._replay is not Replay.GIVEN
+
     def would_leave_hole(self, number: int) -> bool:
         """Whether numbers below a live one are met for the first time as missing."""
         known = [top for top in (self.applied, self.live_last) if top is not None]
@@ -80,6 +86,13 @@ class Life:
             self._apply(out, number, payload)
         else:
             self.keep(out, number, payload)
+
+    def step(self, count: int, payload: Payload) -> None:
+        """Take note that as many frames as follow are applied, the last of them this; the life must be in step."""
+        assert self.applied is not None
+        self._counters.applied += count
+        self.applied = self.live_last = self.applied + count
+        self.last = (self.applied, payload)
 
     def keep(self, out: list[Instruction], number: int, payload: Payload) -> None:
         """Keep a frame above a hole, within the bounds."""

@@ -24,7 +24,7 @@ from kvsync.errors import KvsyncError
 from kvsync.stream.backoff import Backoff
 from kvsync.stream.endpoints import Source
 from kvsync.stream.frames import PUB, REPLAY, Frames
-from kvsync.stream.instructions import Drop, Instruction, RequestReplay
+from kvsync.stream.instructions import Apply, Drop, Instruction, RequestReplay
 from kvsync.stream.options import SubscriberOptions
 from kvsync.stream.sequence import Bookmark, Replay, Sequence, feed
 from kvsync.stream.sockets import (
@@ -40,12 +40,15 @@ from kvsync.stream.sockets import (
     size_of,
 )
 from kvsync.stream.status import StreamStatus
-from kvsync.stream.target import Target, carry_out
+from kvsync.stream.target import LiveTarget, carry_out
 from kvsync.types import Engine
 
 logger = logging.getLogger(__name__)
 
 GIVEN_UP_S: Final = 0.25
+
+RUN_FRAMES: Final = 16
+"""Batches given to the index in one turn: enough to make the turn cheap, few enough for others who wait for theirs."""
 
 Tap: TypeAlias = Callable[[Engine, str, Frames], None]
 """Is shown every message as it came, in the I/O thread: it must be quick."""
@@ -55,7 +58,7 @@ class Home(Protocol):
     """What a link needs of the subscriber it lives in."""
 
     context: Context
-    target: Target
+    target: LiveTarget
     options: SubscriberOptions
     tap: Tap | None
 
@@ -230,9 +233,9 @@ class Link:
             self._line_news(event, len(heard), now)
         if heard:
             self._backoff.reset()
-        for frames in heard:
-            self._tap(PUB, frames)
-            self._obey(feed(self._sequence, PUB, frames, now), now)
+            for frames in heard if self._home.tap is not None else ():
+                self._tap(PUB, frames)
+            self._take(heard, now)
         self._read_answer(now)
         line, question = self._line, self._question
         return (line is not None and line.has_more()) or (question is not None and question.has_more())
@@ -248,6 +251,17 @@ class Link:
             heard.append(frames)
             size += size_of(frames)
         return heard
+
+    def _take(self, heard: list[Frames], now: float) -> None:
+        """Tell messages of the line, runs of them in one go where they plainly follow."""
+        at = 0
+        while at < len(heard):
+            count = self._sequence.live_run(heard[at : at + RUN_FRAMES], now)
+            if count:
+                self._apply_run(heard[at : at + count])
+            else:
+                self._obey(feed(self._sequence, PUB, heard[at], now), now)
+            at += count or 1
 
     def _read_answer(self, now: float) -> None:
         # Message by message: one of them may be the reason to throw the others away with their socket.
@@ -337,6 +351,19 @@ class Link:
             level = logging.WARNING if isinstance(error, KvsyncError) else logging.ERROR
             first = self._index_errors == 1
             logger.log(level if first else logging.DEBUG, "engine %s: %s", engine, self.error, exc_info=first)
+
+    def _apply_run(self, run: list[Frames]) -> None:
+        last = self._sequence.applied
+        assert last is not None
+        engine, model = self.source.engine, self.source.model
+        items = [(engine, frames[-1], model, number) for number, frames in enumerate(run, last + 1 - len(run))]
+        try:
+            self._home.target.apply_many(items)
+        except Exception:
+            logger.debug("engine %s: a run of batches was refused, and is tried one by one", engine, exc_info=True)
+            # To know which one it is; those that were applied are known by their numbers.
+            for _, payload, _, number in items:
+                self._change_index(Apply(number, payload))
 
     def _tap(self, channel: str, frames: Frames) -> None:
         if self._home.tap is None:

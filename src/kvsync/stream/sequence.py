@@ -25,6 +25,8 @@ is a frame with nothing to apply: it is dropped under its own name.
 
 from __future__ import annotations
 
+from collections.abc import Sequence as Seq
+
 from kvsync.stream.answers import Answers
 from kvsync.stream.bookmark import Bookmark, bookmark_of, digest
 from kvsync.stream.counters import END_MARKER, OVERSIZE, RECONNECT, UNVERIFIED, Counters
@@ -38,6 +40,7 @@ from kvsync.stream.frames import (
     Unreadable,
     read_live,
     read_replay,
+    run_length,
 )
 from kvsync.stream.instructions import Doubt, Instruction, Payload
 from kvsync.stream.life import Life
@@ -169,6 +172,24 @@ class Sequence:
         if is_unread:
             out.append(Doubt(UNVERIFIED))
         return tuple(out)
+
+    def live_run(self, messages: Seq[Frames], now: float) -> int:
+        """
+        Take the messages of the live stream, from the first on, that plainly follow what has been applied.
+
+        How many they are: each is to be applied, the last under the number `applied`. None may be; `feed` takes all.
+        """
+        life = self._life
+        if self._unread or not life.is_in_step or self._answers.are_held:
+            return 0
+        count = run_length(messages, life.expected)
+        if count:
+            self.counters.received += count
+            self._connects = 0
+            self.last_event_at = now
+            self._put_off_probe(now)
+            life.step(count, messages[count - 1][-1])
+        return count
 
     def replayed(self, number: int, payload: Payload, now: float) -> tuple[Instruction, ...]:
         """Take a frame of a replay."""

@@ -93,10 +93,17 @@ class WatchedSocket:
 
     def receive(self) -> Frames | None:
         """Take one message; None if there is none."""
-        if not self.has_more():
+        # Part by part: recv_multipart asks the socket for what a part knows already, at twice the price.
+        receive, at_least = self._socket.recv, self._options.view_bytes_min
+        try:
+            part = receive(zmq.NOBLOCK, copy=False)
+        except zmq.Again:
             return None
-        at_least = self._options.view_bytes_min
-        return [_content(part, at_least) for part in self._socket.recv_multipart(zmq.NOBLOCK, copy=False)]
+        message = [_content(part, at_least)]
+        while part.more:
+            part = receive(zmq.NOBLOCK, copy=False)
+            message.append(_content(part, at_least))
+        return message
 
     def news(self) -> list[int]:
         """What the monitor has to tell, in order: `UP`, `DOWN`, `RETRIED` or one of `REFUSED`."""

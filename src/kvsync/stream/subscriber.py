@@ -32,7 +32,7 @@ from kvsync.stream.options import SubscriberOptions
 from kvsync.stream.sequence import Bookmark
 from kvsync.stream.sockets import WatchedSocket, new_context
 from kvsync.stream.status import StreamStatus
-from kvsync.stream.target import Target
+from kvsync.stream.target import LiveTarget
 from kvsync.types import Engine
 
 logger = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class Subscriber:
 
     # Guarded by `_lock`: _links, _commands, _closing. The rest belongs to the I/O thread, or never changes.
 
-    def __init__(self, index: Target, options: SubscriberOptions | None = None, tap: Tap | None = None) -> None:
+    def __init__(self, index: LiveTarget, options: SubscriberOptions | None = None, tap: Tap | None = None) -> None:
         self.options = SubscriberOptions() if options is None else options
         self.target = index
         self.tap = tap

@@ -72,7 +72,8 @@ typedef enum kvs_trust {
   X(CLEARED_ABOVE, 6, "a faster medium was cleared")   \
   X(EVICTED, 7, "evicted to keep within memory")       \
   X(MEMORY, 8, "out of memory")                        \
-  X(TOLD, 9, "told")
+  X(TOLD, 9, "told")                                   \
+  X(LOADED, 10, "loaded and not compared with the engine yet")
 
 typedef enum kvs_reason {
 #define X(name, code, text) KVS_REASON_##name = code,
@@ -125,6 +126,7 @@ typedef enum kvs_counter {
 } kvs_counter;
 
 typedef struct kvs_index kvs_index;
+typedef struct kvs_loading kvs_loading;
 
 typedef struct kvs_options {
   uint64_t seed;           /* of every block hash; keep it secret */
@@ -309,6 +311,10 @@ kvs_status kvs_index_restart(kvs_index *index, uint32_t engine);
  * O(1).  KVS_ERR_ENGINE, KVS_ERR_ARGUMENT (the engine never named this medium). */
 kvs_status kvs_index_doubt(kvs_index *index, uint32_t engine, const char *medium, size_t medium_bytes);
 
+/* A loaded record was found to be of the life that goes on: it reads as what it was saved as from here on, no longer as
+ * stale. Does nothing for another.  KVS_ERR_ENGINE. */
+kvs_status kvs_index_confirm(kvs_index *index, uint32_t engine);
+
 /* Count the leading blocks of a prompt that each engine holds; engines that hold none get no row.
  * Reads only.
  * KVS_ERR_ARGUMENT  a pointer is NULL while its count is not 0, or a text is too long.
@@ -346,15 +352,31 @@ void kvs_export_free(const kvs_export *list);
 
 void kvs_index_stats(kvs_index *index, kvs_stats *stats);
 
-/* The whole index as bytes, as of one moment; free them with kvs_bytes_free. Readers go on meanwhile, writers wait. The
- * bytes hold the seed, which is a secret, and no checksum.  KVS_ERR_MEMORY. */
-kvs_status kvs_index_save(kvs_index *index, uint8_t **bytes, size_t *count);
+/* ---- snapshots: docs/design/snapshot.md ---- */
+
+/* One engine's record as bytes, and its status, both as of one moment; free the bytes with kvs_bytes_free. Readers go on
+ * meanwhile, other writers wait. The bytes depend on the index's seed, and have no checksum.
+ * KVS_ERR_ENGINE, KVS_ERR_MEMORY.
+ * Cost: O(its own entries), about 30 ns each. */
+kvs_status kvs_index_engine_save(kvs_index *index, uint32_t engine, kvs_engine_status *status, uint8_t **bytes,
+                                 size_t *count);
 void kvs_bytes_free(uint8_t *bytes);
 
-/* Make an index of such bytes; the seed in `options` does not count. Engines keep their numbers.
- * KVS_ERR_SNAPSHOT  the bytes are not a snapshot of this version and byte order, or contradict themselves.
- * KVS_ERR_MEMORY    not enough of it, or more than options->bytes_max. */
-kvs_status kvs_index_load(const kvs_options *options, const uint8_t *bytes, size_t count, kvs_index **index);
+/* What kvs_options had: who keeps snapshots keeps it with them, as the secret it is. */
+uint64_t kvs_index_seed(const kvs_index *index);
+
+/* Load engines into an index that has none and the seed they were saved with: tell kvs_loading_starts of the bytes of
+ * each, then give each to kvs_loading_engine, then end it. Nobody else may use the index meanwhile.
+ * kvs_loading_engine reads as stale until kvs_index_confirm or whatever else settles its trust.
+ * KVS_ERR_ARGUMENT  the index is not empty.
+ * KVS_ERR_SNAPSHOT  the bytes are no record of this version and byte order, or contradict themselves or what was told.
+ * KVS_ERR_MEMORY    not enough of it, or more than options->bytes_max.
+ * After any of them the index is good for kvs_index_destroy only. */
+kvs_status kvs_loading_begin(kvs_index *index, kvs_loading **loading);
+kvs_status kvs_loading_starts(kvs_loading *loading, const uint8_t *bytes, size_t count);
+kvs_status kvs_loading_engine(kvs_loading *loading, const char *model, size_t model_bytes, const uint8_t *bytes,
+                              size_t count, uint32_t *engine);
+void kvs_loading_end(kvs_loading *loading); /* NULL is allowed */
 
 #ifdef __cplusplus
 }

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "clock.h"
+
 /* Left to work that lowers what is held, once the ceiling is reached. */
 #define RESERVE_BYTES (UINT64_C(256) << 10)
 
@@ -281,6 +283,7 @@ static void clear_all(kvs_index *index, struct kvs__engine *engine) {
   for (int i = 0; i < engine->media_count; i++) clear_medium(index, engine, i);
   engine->heard = 1;
   engine->complete = 1;
+  engine->unproven = 0;
   engine->beginning = KVS__EXPECT_ANY;
   engine->sequence = -1;
 }
@@ -349,28 +352,41 @@ kvs_status kvs_index_doubt(kvs_index *index, uint32_t number, const char *medium
   return status;
 }
 
+kvs_status kvs_index_confirm(kvs_index *index, uint32_t number) {
+  struct kvs__engine *engine;
+  write_begin(index);
+  engine = kvs__engine_get(index, number);
+  for (int i = 0; engine != NULL && engine->unproven && i < engine->media_count; i++)
+    if (engine->media[i].trust != KVS_TRUST_STALE) engine->media[i].since = kvs__clock();
+  if (engine != NULL) engine->unproven = 0;
+  write_end(index);
+  return engine == NULL ? KVS_ERR_ENGINE : KVS_OK;
+}
+
 /* ---- looking ---- */
+
+void kvs__engine_status(const struct kvs__engine *engine, kvs_engine_status *status) {
+  memset(status, 0, sizeof *status);
+  status->sequence = engine->sequence;
+  status->lives = engine->lives;
+  status->entries = engine->held;
+  status->orphans = engine->orphans_live;
+  status->media_count = engine->media_count;
+  status->dialect = engine->dialect;
+  status->trust = kvs__record_trust(engine);
+  for (int pass = 0; pass < 2 && status->block_size == 0; pass++)
+    for (int i = 0; i < engine->groups_count && status->block_size == 0; i++)
+      if (pass == 1 || engine->groups[i].spec == KVS__SPEC_FULL)
+        status->block_size = engine->groups[i].block_size;
+  memcpy(status->counters, engine->counters, sizeof status->counters);
+  status->lag = engine->lag;
+}
 
 kvs_status kvs_index_engine_status(kvs_index *index, uint32_t number, kvs_engine_status *status) {
   const struct kvs__engine *engine;
   pthread_mutex_lock(&index->writing);
   engine = kvs__engine_get(index, number);
-  if (engine != NULL) {
-    memset(status, 0, sizeof *status);
-    status->sequence = engine->sequence;
-    status->lives = engine->lives;
-    status->entries = engine->held;
-    status->orphans = engine->orphans_live;
-    status->media_count = engine->media_count;
-    status->dialect = engine->dialect;
-    status->trust = kvs__record_trust(engine);
-    for (int pass = 0; pass < 2 && status->block_size == 0; pass++)
-      for (int i = 0; i < engine->groups_count && status->block_size == 0; i++)
-        if (pass == 1 || engine->groups[i].spec == KVS__SPEC_FULL)
-          status->block_size = engine->groups[i].block_size;
-    memcpy(status->counters, engine->counters, sizeof status->counters);
-    status->lag = engine->lag;
-  }
+  if (engine != NULL) kvs__engine_status(engine, status);
   pthread_mutex_unlock(&index->writing);
   return engine == NULL ? KVS_ERR_ENGINE : KVS_OK;
 }
@@ -385,8 +401,7 @@ kvs_status kvs_index_medium_status(kvs_index *index, uint32_t number, uint32_t n
     if (nth < engine->media_count) {
       const struct kvs__medium *medium = &engine->media[nth];
       status->medium = medium->name;
-      status->trust = medium->trust;
-      status->reason = medium->reason;
+      status->trust = kvs__medium_trust(engine, (int)nth, &status->reason);
       status->entries = medium->entries;
       status->doubtful = medium->doubtful;
       status->since = medium->since;

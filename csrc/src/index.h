@@ -132,6 +132,7 @@ struct kvs__engine {
   uint8_t media_count;
   uint8_t groups_count;
   uint8_t media_made; /* names that nobody had used before */
+  uint8_t unproven;   /* loaded, and nothing has shown yet that this life goes on: reads as stale */
   struct kvs__kind *kinds[KVS_KINDS_MAX];
   struct kvs__medium media[KVS_MEDIA_MAX];
   struct kvs__group groups[KVS_KINDS_MAX];
@@ -209,6 +210,8 @@ void kvs__breathe(kvs_index *index, unsigned blocks);
 /* kvs_index_engine_add without locks, and without making room at the ceiling. */
 kvs_status kvs__engine_add(kvs_index *index, const char *model, size_t model_bytes, uint32_t *number);
 struct kvs__engine *kvs__engine_get(const kvs_index *index, uint32_t engine);
+/* What can be seen of a record. */
+void kvs__engine_status(const struct kvs__engine *engine, kvs_engine_status *status);
 /* The number of a model's name, made if it is new; 0 = out of memory. */
 int kvs__model_number(kvs_index *index, const char *name, size_t bytes, uint32_t *number);
 /* Recompute a model's chains after an engine's facts changed; 0 = out of memory, some are missing. */
@@ -222,6 +225,8 @@ void kvs__record_doubt(struct kvs__engine *engine, int medium, enum kvs_reason r
 void kvs__record_doubt_all(struct kvs__engine *engine, enum kvs_reason reason);
 void kvs__record_lower(struct kvs__engine *engine, int medium, enum kvs_reason reason); /* exact -> partial */
 uint8_t kvs__record_trust(const struct kvs__engine *engine);
+/* What one of its media reads as; `reason` may be NULL. */
+uint8_t kvs__medium_trust(const struct kvs__engine *engine, int medium, uint8_t *reason);
 /* Drop every entry of a medium (-1: of all) and its orphans; counts what was held. */
 uint64_t kvs__record_drop(kvs_index *index, struct kvs__engine *engine, int medium);
 void kvs__record_init(struct kvs__engine *engine);

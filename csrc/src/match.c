@@ -67,7 +67,7 @@ static int add_media(const struct kvs__asking *asking, const struct kvs__walk *w
       return 0;
     rows->media[rows->media_count].medium = engine->media[i].name;
     rows->media[rows->media_count].blocks = blocks[i];
-    rows->media[rows->media_count].trust = engine->media[i].trust;
+    rows->media[rows->media_count].trust = kvs__medium_trust(engine, i, NULL);
     rows->media_count++;
     row->media_count++;
   }

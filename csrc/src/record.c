@@ -58,9 +58,16 @@ int kvs__record_kind(kvs_index *index, struct kvs__engine *engine, int medium, u
   return engine->kinds_count++;
 }
 
+uint8_t kvs__medium_trust(const struct kvs__engine *engine, int number, uint8_t *reason) {
+  const struct kvs__medium *medium = &engine->media[number];
+  if (reason != NULL) *reason = engine->unproven ? KVS_REASON_LOADED : medium->reason;
+  return engine->unproven ? KVS_TRUST_STALE : medium->trust;
+}
+
 uint8_t kvs__record_trust(const struct kvs__engine *engine) {
   uint8_t worst = KVS_TRUST_EXACT;
   if (!engine->heard) return KVS_TRUST_UNKNOWN;
+  if (engine->unproven) return KVS_TRUST_STALE;
   for (int i = 0; i < engine->media_count; i++)
     if (engine->media[i].trust > worst) worst = engine->media[i].trust;
   return worst;
@@ -90,6 +97,7 @@ void kvs__record_doubt(struct kvs__engine *engine, int number, enum kvs_reason r
 
 void kvs__record_doubt_all(struct kvs__engine *engine, enum kvs_reason reason) {
   engine->complete = 0;
+  engine->unproven = 0; /* the doubt is in the record now */
   for (int i = 0; i < engine->media_count; i++) kvs__record_doubt(engine, i, reason);
 }
 
@@ -118,6 +126,7 @@ uint64_t kvs__record_drop(kvs_index *index, struct kvs__engine *engine, int medi
 static void begin_life(struct kvs__engine *engine) {
   engine->heard = 0;
   engine->complete = 0;
+  engine->unproven = 0;
   engine->beginning = KVS__EXPECT_ZERO;
   engine->dialect = KVS_DIALECT_NONE;
   engine->media_count = 0;

@@ -135,9 +135,8 @@ static void leave(struct kvs__runs *runs, uint32_t slot) {
   runs->blocks--;
 }
 
-/* 0 = out of memory. */
-static int become_head(struct kvs__runs *runs, struct kvs__segments *segments, struct kvs__memory *memory,
-                       uint32_t slot) {
+int kvs__runs_head(struct kvs__runs *runs, struct kvs__segments *segments, struct kvs__memory *memory,
+                   uint32_t slot) {
   struct kvs__run *run = kvs__run_of(runs, slot);
   uint64_t bit = UINT64_C(1) << (slot & 63);
   if (run->headed & bit) return 1;
@@ -174,7 +173,7 @@ static uint32_t begin(struct kvs__runs *runs, struct kvs__segments *segments, st
   run->chunk = chunk;
   run->depth = depth;
   (void)enter(runs, memory, number << 6, hash, coming); /* there is room */
-  if (become_head(runs, segments, memory, number << 6)) return number << 6;
+  if (kvs__runs_head(runs, segments, memory, number << 6)) return number << 6;
   leave(runs, number << 6);
   free_run(runs, segments, memory, number);
   return KVS__SLOT_NONE;
@@ -195,7 +194,7 @@ int kvs__slot_take(struct kvs__runs *runs, struct kvs__segments *segments, struc
   struct kvs__run *run = kvs__run_of(runs, slot);
   uint64_t bit = UINT64_C(1) << (slot & 63);
   uint32_t number = slot >> 6, count;
-  if (kvs__run_has(run, (slot & 63) + 1) && !become_head(runs, segments, memory, slot + 1)) return 0;
+  if (kvs__run_has(run, (slot & 63) + 1) && !kvs__runs_head(runs, segments, memory, slot + 1)) return 0;
   if (run->headed & bit) {
     kvs__keys_remove(&runs->heads, segments, memory, kvs__slot_hash(runs, slot));
     run->headed &= ~bit;
@@ -208,35 +207,4 @@ int kvs__slot_take(struct kvs__runs *runs, struct kvs__segments *segments, struc
     /* One place of slack, so that a run that breathes at a border is not moved with every breath. */
     (void)resize(runs, memory, number, (uint8_t)(run->size - 1));
   return 1;
-}
-
-/* ---- snapshots ---- */
-
-int kvs__runs_load(struct kvs__runs *runs, struct kvs__segments *segments, struct kvs__memory *memory,
-                   uint32_t depth, uint64_t present, uint64_t headed, const void *hashes) {
-  struct kvs__owner owner = {runs, runs->count};
-  uint32_t count = (uint32_t)__builtin_popcountll(present), number = number_take(runs, memory);
-  struct kvs__run *run;
-  uint32_t chunk;
-  if (number == KVS__SLOT_NONE) return 0;
-  run = kvs__run_of(runs, number << 6);
-  memset(run, 0, sizeof *run);
-  if (present == 0) return 1;
-  run->size = size_for(count);
-  run->hashes = kvs__pool_take(&runs->pools[run->size], memory, owner, &chunk);
-  if (run->hashes == NULL) return 0;
-  run->chunk = chunk;
-  memcpy(run->hashes, hashes, count * sizeof *run->hashes);
-  memset(kvs__run_sets(run), 0, count * sizeof(uint32_t));
-  run->depth = depth;
-  run->present = present;
-  runs->blocks += count;
-  for (uint32_t place = 0; place < KVS__RUN_BLOCKS; place++)
-    if (headed >> place & 1 && !become_head(runs, segments, memory, number << 6 | place)) return 0;
-  return 1;
-}
-
-void kvs__runs_loaded(struct kvs__runs *runs) {
-  for (uint32_t i = runs->count; i-- > 0;)
-    if (kvs__run_of(runs, i << 6)->present == 0) number_give(runs, i);
 }

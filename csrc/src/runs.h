@@ -106,11 +106,9 @@ static inline void kvs__slot_put(struct kvs__runs *runs, uint32_t slot, uint32_t
   kvs__run_sets(run)[kvs__run_rank(run, slot & 63)] = set;
 }
 
-/* For snapshots: the run of the next number, with blocks that nobody holds yet (`present` 0: no run, the number is
- * free); 0 = out of memory. When all are there, kvs__runs_loaded. */
-int kvs__runs_load(struct kvs__runs *runs, struct kvs__segments *segments, struct kvs__memory *memory,
-                   uint32_t depth, uint64_t present, uint64_t headed, const void *hashes);
-void kvs__runs_loaded(struct kvs__runs *runs);
+/* File a record among the heads, wherever it lies. 0 = out of memory, nothing changed. */
+int kvs__runs_head(struct kvs__runs *runs, struct kvs__segments *segments, struct kvs__memory *memory,
+                   uint32_t slot);
 
 /* Take a record out. 0 = out of memory, nothing changed. */
 int kvs__slot_take(struct kvs__runs *runs, struct kvs__segments *segments, struct kvs__memory *memory,

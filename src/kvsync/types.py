@@ -100,3 +100,11 @@ class Match:
     certain: bool = True
     trust: Trust = Trust.UNKNOWN
     trust_by_medium: Mapping[str, Trust] = field(default_factory=lambda: NO_TRUST, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Bookmark:
+    """The last batch applied, as far as a later process needs it to tell the same life from another."""
+
+    number: int
+    digest: bytes

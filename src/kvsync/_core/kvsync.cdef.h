@@ -23,7 +23,7 @@ typedef enum kvs_trust {
   ...
 } kvs_trust;
 
-typedef enum kvs_reason { KVS_REASON_NONE = ..., KVS_REASON_TOLD = ..., ... } kvs_reason;
+typedef enum kvs_reason { KVS_REASON_NONE = ..., KVS_REASON_TOLD = ..., KVS_REASON_LOADED = ..., ... } kvs_reason;
 
 typedef enum kvs_dialect {
   KVS_DIALECT_NONE = ...,
@@ -36,6 +36,7 @@ typedef enum kvs_dialect {
 typedef enum kvs_counter { KVS_COUNTERS_COUNT = ..., ... } kvs_counter;
 
 typedef struct kvs_index kvs_index;
+typedef struct kvs_loading kvs_loading;
 
 typedef struct kvs_options {
   uint64_t seed;
@@ -172,6 +173,7 @@ kvs_status kvs_index_apply_many(kvs_index *index, size_t count, const uint32_t *
 kvs_status kvs_index_clear(kvs_index *index, uint32_t engine, const char *medium, size_t medium_bytes);
 kvs_status kvs_index_restart(kvs_index *index, uint32_t engine);
 kvs_status kvs_index_doubt(kvs_index *index, uint32_t engine, const char *medium, size_t medium_bytes);
+kvs_status kvs_index_confirm(kvs_index *index, uint32_t engine);
 kvs_status kvs_index_match(kvs_index *index, const kvs_query *query, const kvs_matches **matches);
 kvs_status kvs_index_match_hashes(kvs_index *index, const uint64_t *hashes, size_t hashes_count,
                                   const uint32_t *engines, size_t engines_count, const kvs_matches **matches);
@@ -185,6 +187,12 @@ kvs_status kvs_index_trust(kvs_index *index, uint32_t engine, uint8_t *trust);
 kvs_status kvs_index_export(kvs_index *index, uint32_t engine, const kvs_export **list);
 void kvs_export_free(const kvs_export *list);
 void kvs_index_stats(kvs_index *index, kvs_stats *stats);
-kvs_status kvs_index_save(kvs_index *index, uint8_t **bytes, size_t *count);
+kvs_status kvs_index_engine_save(kvs_index *index, uint32_t engine, kvs_engine_status *status, uint8_t **bytes,
+                                 size_t *count);
 void kvs_bytes_free(uint8_t *bytes);
-kvs_status kvs_index_load(const kvs_options *options, const uint8_t *bytes, size_t count, kvs_index **index);
+uint64_t kvs_index_seed(const kvs_index *index);
+kvs_status kvs_loading_begin(kvs_index *index, kvs_loading **loading);
+kvs_status kvs_loading_starts(kvs_loading *loading, const uint8_t *bytes, size_t count);
+kvs_status kvs_loading_engine(kvs_loading *loading, const char *model, size_t model_bytes, const uint8_t *bytes,
+                              size_t count, uint32_t *engine);
+void kvs_loading_end(kvs_loading *loading);

@@ -81,6 +81,9 @@ class Nowhere:
     def doubt(self, engine: Engine, reason: str) -> None:
         """Nothing to doubt."""
 
+    def confirm(self, engine: Engine) -> None:
+        """Nothing to believe again."""
+
     def remove(self, engine: Engine) -> None:
         """Nothing to remove."""
 

@@ -13,20 +13,21 @@ import secrets
 import threading
 import warnings
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 from kvsync._core import check, ffi, lib, text
-from kvsync.errors import ClosedError, ConfigError, FrameError
+from kvsync.errors import ClosedError, ConfigError
 from kvsync.index.frames import lend_frame, read_applied
 from kvsync.index.matches import TRUST_BY_NUMBER, Matches
 from kvsync.index.query import Query
 from kvsync.index.record import Lag, MediumRecord, Record
-from kvsync.index.snapshot import Snapshot, read_snapshot, write_snapshot
+from kvsync.index.saving import Hold, load_records, save_record, unheld
+from kvsync.index.snapshot import Contents, Row, SnapshotFile, make_pieces, write_snapshot
 from kvsync.index.texts import utf8
 from kvsync.index.tokens import Tokens, lend_hashes
-from kvsync.types import GPU, Applied, Engine, EngineHash, ExtraKeys, Match, Trust
+from kvsync.types import GPU, Applied, Bookmark, Engine, EngineHash, ExtraKeys, Match, Trust
 
 DIALECT_BY_NUMBER = {
     lib.KVS_DIALECT_NONE: None,
@@ -78,6 +79,8 @@ class Index:
         self._engines: list[Engine] = []  # by number; only ever grows, because answers refer to it
         self._media: dict[int, str] = {}
         self._told: dict[Engine, dict[str, str]] = {}  # reasons of doubt, by medium; "" for any other
+        self.bookmarks: dict[Engine, Bookmark] = {}
+        """Of the engines that were loaded, the batch that each record ended with; never changed afterwards."""
 
     # ------------------------------------------------------------------ life
 
@@ -111,45 +114,61 @@ class Index:
 
     # ------------------------------------------------------------------ snapshots
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], *, hold: Hold = unheld) -> Contents:
         """
-        Write everything to a file, as of one moment: atomically, with a checksum, mode 0600 (it holds the seed).
+        Write everything to a file: atomically, with a checksum, mode 0600 (it holds the seed).
 
-        Matches go on meanwhile; frames wait. Raises OSError if the file cannot be written, MemoryError.
+        Each engine is saved as of a moment of its own. `hold` is asked for each: a context in which nothing is applied
+        to that engine, and which gives its bookmark. Matches go on meanwhile; frames wait while one record is taken,
+        never for the whole. Raises OSError if the file cannot be written, MemoryError.
         """
+        return write_snapshot(path, self.snapshot(hold=hold))
+
+    def snapshot(self, *, hold: Hold = unheld) -> Generator[bytes | memoryview, None, Contents]:
+        """The same as pieces, in the order of the file; each engine is saved when its piece is asked for."""
         core = self._borrow()
-        data, count = ffi.new("uint8_t **"), ffi.new("size_t *")
-        with self._naming:
-            check(lib.kvs_index_save(core, data, count))
-            held = ffi.gc(data[0], lib.kvs_bytes_free)
-            engines = {number: (engine, self._models[engine]) for engine, number in self._numbers.items()}
-        write_snapshot(path, Snapshot(engines, ffi.buffer(held, count[0])[:]))
+        return make_pieces(int(lib.kvs_index_seed(core)), self._records(core, hold))
+
+    def _records(self, core: Any, hold: Hold) -> Iterator[tuple[Row, memoryview]]:
+        for engine in self.engines():
+            with self._naming:
+                number, model = self._numbers.get(engine), self._models.get(engine)
+            if number is None or model is None:
+                continue
+            saved = save_record(core, number, engine, model, hold)
+            if saved is not None:
+                yield saved
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, max_bytes: int | None = None) -> Self:
         """
-        An index as it was saved, with its seed, trust and each engine's last sequence number.
+        An index as it was saved, with its seed and each engine's last sequence number.
+
+        Engines may have gone on, or begun anew, since then: each reads as `stale` until `confirm`, or until a clear, a
+        restart or doubt settles it. `bookmarks` says where their streams may go on.
 
         Raises ConfigError if the file cannot be opened, FrameError if it is no snapshot, cut, damaged or of another
         version, MemoryError if it needs more than `max_bytes`.
         """
-        snapshot = read_snapshot(path)
-        options, made = ffi.new("kvs_options *"), ffi.new("kvs_index **")
-        options.bytes_max = max_bytes or 0
-        check(lib.kvs_index_load(options, ffi.from_buffer("uint8_t[]", snapshot.core), len(snapshot.core), made))
-        index = cls.__new__(cls)
-        index._adopt(made[0])
-        for number, (engine, model) in sorted(snapshot.engines.items()):
-            # Numbers of engines that were removed stay unused: no answer refers to them.
-            index._engines += [engine] * (number + 1 - len(index._engines))
-            index._numbers[engine], index._models[engine] = number, model
-        status, numbers = ffi.new("kvs_engine_status *"), set(index._numbers.values())
-        if len(numbers) != index.stats()["engines"] or any(
-            lib.kvs_index_engine_status(index._core, number, status) != lib.KVS_OK for number in numbers
-        ):
-            index.close()
-            raise FrameError(f"snapshot {os.fspath(path)} names other engines than it holds: start without it")
+        with SnapshotFile(path) as file:
+            index = cls(max_bytes=max_bytes, seed=file.seed)
+            try:
+                index._take_over(file.contents.rows, load_records(index._core, file))
+            except MemoryError as error:
+                index.close()
+                raise MemoryError(f"{file.name} needs more memory than is allowed: raise max_bytes") from error
+            except BaseException:
+                index.close()
+                raise
         return index
+
+    def _take_over(self, rows: Iterable[Row], numbers: Iterable[int]) -> None:
+        for row, number in zip(rows, numbers, strict=True):
+            self._engines.append(row.engine)
+            self._numbers[row.engine], self._models[row.engine] = number, row.model
+            # The record that was loaded has the last word on where it ends.
+            if row.bookmark is not None and row.bookmark.number == self.record(row.engine).sequence:
+                self.bookmarks[row.engine] = row.bookmark
 
     # ------------------------------------------------------------------ engines
 
@@ -264,6 +283,17 @@ class Index:
         number = self._numbers.get(engine)
         if number is not None:
             check(lib.kvs_index_restart(core, number))
+
+    def confirm(self, engine: Engine) -> None:
+        """
+        Note that a loaded record is of the life that goes on: it is trusted again as it was when it was saved.
+
+        Does nothing for an engine not known, or not loaded.
+        """
+        core = self._borrow()
+        number = self._numbers.get(engine)
+        if number is not None:
+            check(lib.kvs_index_confirm(core, number))
 
     def doubt(self, engine: Engine, reason: str, medium: str | None = None) -> None:
         """

@@ -9,9 +9,9 @@ frame of an earlier answer can be taken for one of a later.
 
 from __future__ import annotations
 
-from kvsync.stream.bookmark import is_same, number_of
+from kvsync.stream.bookmark import Bookmark, is_same, number_of
 from kvsync.stream.counters import OVERSIZE, REPLAY_ORDER, RESTART, UNASKED, UNVERIFIED, WRAPPED, Counters
-from kvsync.stream.instructions import Doubt, Instruction, Payload, RequestReplay
+from kvsync.stream.instructions import Confirm, Doubt, Instruction, Payload, RequestReplay
 from kvsync.stream.life import Life
 from kvsync.stream.options import SequenceOptions
 from kvsync.stream.question import Purpose, Question, Replay
@@ -112,6 +112,8 @@ class Answers:
             if number == asked.start and not is_same(last, payload):
                 self._restart_from_answer(out, now)
                 return
+            if number == asked.start and isinstance(last, Bookmark):
+                out.append(Confirm())
             if number == asked.start + 1 == life.expected:
                 out.append(Doubt(WRAPPED))  # nothing is missing, but nothing proves that this is the same life
         if life.differs(number, payload):

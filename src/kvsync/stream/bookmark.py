@@ -4,22 +4,15 @@ The last batch applied: what tells one life of an engine from another, in this p
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TypeAlias
 
 from kvsync.stream.instructions import Payload
+from kvsync.types import Bookmark
+
+__all__ = ["Bookmark", "Last", "bookmark_of", "digest", "is_same", "number_of"]
 
 DIGEST_BYTES = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Bookmark:
-    """The last batch applied, as far as a later process needs it to tell the same life from another."""
-
-    number: int
-    digest: bytes
-
 
 Last: TypeAlias = Bookmark | tuple[int, Payload]
 """The last batch applied: as an earlier process noted it, or as it came."""

@@ -50,10 +50,15 @@ class Doubt:
 
 
 @dataclass(frozen=True, slots=True)
+class Confirm:
+    """The life that an earlier process followed goes on: what it recorded may be believed again."""
+
+
+@dataclass(frozen=True, slots=True)
 class Drop:
     """A frame that is not applied, and why. It has been counted."""
 
     reason: str
 
 
-Instruction: TypeAlias = Apply | RequestReplay | Reset | Doubt | Drop
+Instruction: TypeAlias = Apply | RequestReplay | Reset | Doubt | Confirm | Drop

@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from random import Random
 from typing import Final, Protocol, TypeAlias
@@ -174,6 +174,12 @@ class Link:
         """Where a later process may go on."""
         with self._lock:
             return self._sequence.bookmark
+
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[Bookmark | None]:
+        """Apply nothing while the context lasts; gives where a later process may go on from the record as it is."""
+        with self._lock:
+            yield None if self._failed else self._sequence.bookmark
 
     def detach(self) -> None:
         """Apply nothing from now on; returns once nothing is being applied."""

@@ -20,6 +20,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from random import Random
 from types import TracebackType
 from typing import Final, Self
@@ -145,6 +146,17 @@ class Subscriber:
         """Where a later process may go on, for every engine that has sent something."""
         marks = {link.source.engine: link.bookmark() for link in self._followed()}
         return {engine: mark for engine, mark in marks.items() if mark is not None}
+
+    def hold(self, engine: Engine) -> AbstractContextManager[Bookmark | None]:
+        """
+        Apply nothing of an engine while the context lasts, so that its record can be saved with the bookmark given.
+
+        All engines wait once it is this one's turn: be quick. None for one that is not followed, or has nothing to
+        verify.
+        """
+        with self._lock:
+            link = self._links.get(engine)
+        return contextlib.nullcontext() if link is None else link.hold()
 
     def close(self) -> None:
         """Stop following, close every socket and end the thread; a second call does nothing."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from kvsync.stream.instructions import Apply, Doubt, Drop, Instruction, Payload, RequestReplay, Reset
+from kvsync.stream.instructions import Apply, Confirm, Doubt, Drop, Instruction, Payload, RequestReplay, Reset
 from kvsync.types import Applied, Engine
 
 
@@ -21,6 +21,8 @@ class Target(Protocol):
     def clear(self, engine: Engine) -> object: ...
 
     def doubt(self, engine: Engine, reason: str) -> None: ...
+
+    def confirm(self, engine: Engine) -> None: ...
 
     def remove(self, engine: Engine) -> None: ...
 
@@ -44,6 +46,8 @@ def carry_out(instruction: Instruction, target: Target, engine: Engine, model: s
                 target.clear(engine)
         case Doubt(reason):
             target.doubt(engine, reason)
+        case Confirm():
+            target.confirm(engine)
         case RequestReplay() | Drop():
             pass
 

@@ -166,6 +166,9 @@ class ModelIndex:
             record.begin()
             record.lives += 1
 
+    def confirm(self, engine: Engine) -> None:
+        """Nothing is ever loaded here, so nothing waits to be confirmed."""
+
     def doubt(self, engine: Engine, reason: str, medium: str | None = None) -> None:
         """All that is held there, or anywhere, may be gone."""
         record = self._records.get(engine)

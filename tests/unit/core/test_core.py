@@ -94,10 +94,10 @@ def test_every_status_has_a_name_and_a_sentence() -> None:
 
 def test_every_reason_has_a_text() -> None:
     """Reasons are told apart, and one that does not exist is said to be unknown."""
-    reasons = [text(lib.kvs_reason_text(reason)) for reason in range(lib.KVS_REASON_NONE, lib.KVS_REASON_TOLD + 1)]
-    assert len(set(reasons)) == len(reasons) == 10
+    reasons = [text(lib.kvs_reason_text(reason)) for reason in range(lib.KVS_REASON_NONE, lib.KVS_REASON_LOADED + 1)]
+    assert len(set(reasons)) == len(reasons) == 11
     assert reasons[0] == "none"
-    assert text(lib.kvs_reason_text(lib.KVS_REASON_TOLD + 1)) == "unknown reason"
+    assert text(lib.kvs_reason_text(lib.KVS_REASON_LOADED + 1)) == "unknown reason"
 
 
 def test_every_counter_has_a_name() -> None:

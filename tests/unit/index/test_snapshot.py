@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
 
 from kvsync.errors import ConfigError, FrameError
 from kvsync.index import Index
+from kvsync.index.snapshot import VERSION, SnapshotFile, make_pieces, write_snapshot
 from kvsync.testing.compare import compare_answers, compare_records, play
 from kvsync.testing.history import History
 from kvsync.testing.model import ModelIndex
-from kvsync.types import Engine
+from kvsync.testing.wire import Stored, encode_batch
+from kvsync.types import Bookmark, Engine, Trust
 
 SEEDS = range(12)
 STEPS = 160
+BATCH = encode_batch([Stored((1, 2), None, tuple(range(32)), 16)])
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -31,6 +37,8 @@ def test_a_loaded_index_goes_on_where_it_was(seed: int, tmp_path: Path) -> None:
                 index.save(path)
                 index.close()
                 index = Index.load(path)
+                for engine in index.engines():
+                    index.confirm(engine)
                 compare_records(index, model, f"seed {seed}, loaded after step {step}")
             compare_answers(index, model, history.questions(2, step), f"seed {seed}, step {step}")
         compare_records(index, model, f"seed {seed}, at the end")
@@ -82,22 +90,124 @@ def test_a_failed_save_leaves_the_old_one(saved: Path) -> None:
     Index.load(saved).close()
 
 
-@pytest.mark.parametrize("cut", [0, 1, 7, 8, 40, 1000, -33, -1])
-def test_a_cut_file_is_refused(saved: Path, cut: int) -> None:
-    """A file that ends too soon is told, and the way out."""
+def test_a_file_cut_anywhere_is_refused(saved: Path) -> None:
+    """A file that ends too soon, in any of its parts, is told, and the way out."""
     data = saved.read_bytes()
-    saved.write_bytes(data[:cut])
-    with pytest.raises(FrameError, match="start without it"):
+    head, table = [0, 1, 7, 8, 11, 12, 23, 24], [len(data) - 32 - 8 - extra for extra in (-9, -8, -1, 0, 1, 40)]
+    sections = range(25, len(data) - 100, len(data) // 50)
+    for cut in (*head, *sections, *table, len(data) - 1):
+        saved.write_bytes(data[:cut])
+        with pytest.raises(FrameError, match="start without it"):
+            Index.load(saved)
+
+
+def test_a_file_with_more_behind_it_is_refused(saved: Path) -> None:
+    """Bytes behind the end are no part of a snapshot."""
+    saved.write_bytes(saved.read_bytes() + b"more")
+    with pytest.raises(FrameError, match="cut or damaged"):
         Index.load(saved)
 
 
 def test_every_damaged_byte_is_seen(saved: Path) -> None:
-    """A flipped bit anywhere is found by the mark or the checksum."""
+    """A flipped bit anywhere is found by the mark, the version, the table or the checksum."""
     data = saved.read_bytes()
-    for at in range(0, len(data), max(1, len(data) // 200)):
+    for at in (*range(48), *range(48, len(data), max(1, len(data) // 150)), *range(len(data) - 48, len(data))):
         saved.write_bytes(data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :])
         with pytest.raises(FrameError):
             Index.load(saved)
+
+
+@pytest.mark.parametrize(("version", "whose"), [(VERSION + 1, "a newer"), (VERSION - 1, "an older")])
+def test_another_version_is_named(saved: Path, version: int, whose: str) -> None:
+    """A file of another version says which it has and which would be read."""
+    data = bytearray(saved.read_bytes())
+    data[8:12] = version.to_bytes(4, "big")
+    saved.write_bytes(data)
+    with pytest.raises(FrameError, match=f"has version {version}, of {whose} kvsync; this one reads {VERSION}"):
+        Index.load(saved)
+
+
+def test_a_foreign_file_is_refused(tmp_path: Path) -> None:
+    """What is no snapshot at all is called so, and a pipe does not make us wait."""
+    other, pipe = tmp_path / "other", tmp_path / "pipe"
+    other.write_text("{}" * 100)
+    with pytest.raises(FrameError, match="not a snapshot of kvsync's"):
+        Index.load(other)
+    os.mkfifo(pipe)
+    with pytest.raises(ConfigError, match="no regular file"):
+        Index.load(pipe)
+
+
+def test_a_true_checksum_does_not_make_a_snapshot(saved: Path) -> None:
+    """Records that contradict themselves are refused, though the file is whole."""
+    with SnapshotFile(saved) as file:
+        seed, rows = file.seed, file.contents.rows
+        sections = [bytearray(file.section(row)) for row in rows]
+    sections[0][0] ^= 1
+    told = ((row, memoryview(section)) for row, section in zip(rows, sections, strict=True))
+    write_snapshot(saved, make_pieces(seed, told))
+    with pytest.raises(FrameError, match="contradicts itself"):
+        Index.load(saved)
+
+
+def test_a_loaded_engine_is_stale_until_it_is_confirmed(tmp_path: Path) -> None:
+    """Nothing loaded is trusted before its stream was compared; then it is what it was."""
+    path, engine = tmp_path / "index", Engine("a")
+    with Index() as index:
+        index.apply(engine, BATCH, model="m", sequence=0)
+        assert index.trust(engine) is Trust.EXACT
+        index.save(path)
+    with Index.load(path) as index:
+        assert index.trust(engine) is Trust.STALE
+        assert index.record(engine).media["GPU"].reason == "loaded and not compared with the engine yet"
+        index.confirm(engine)
+        index.confirm(Engine("unknown"))
+        assert index.trust(engine) is index.record(engine).media["GPU"].trust is Trust.EXACT
+
+
+@pytest.mark.parametrize(("number", "kept"), [(1, True), (0, False), (2, False)])
+def test_a_bookmark_is_kept_where_it_fits(number: int, kept: bool, tmp_path: Path) -> None:
+    """The bookmark of the batch that the record ends with comes back; of any other batch it would prove nothing."""
+    path, engine, mark = tmp_path / "index", Engine("a"), Bookmark(number, b"digest!!")
+    with Index() as index:
+        for sequence in range(2):
+            index.apply(engine, BATCH, model="m", sequence=sequence)
+        contents = index.save(path, hold=lambda _engine: nullcontext(mark))
+    assert contents.rows[0].sequence == 1
+    assert contents.size == path.stat().st_size
+    with Index.load(path) as index:
+        assert index.bookmarks == ({engine: mark} if kept else {})
+
+
+def test_each_record_is_taken_in_its_own_hold(tmp_path: Path) -> None:
+    """One engine at a time is held, while its record is taken, and no other."""
+    told: list[str] = []
+
+    @contextmanager
+    def hold(engine: Engine) -> Iterator[None]:
+        told.append(f"hold {engine}")
+        yield None
+        told.append(f"release {engine}")
+
+    with Index() as index:
+        for name in "ab":
+            index.register(Engine(name), model="m")
+        index.save(tmp_path / "index", hold=hold)
+    assert told == ["hold a/0", "release a/0", "hold b/0", "release b/0"]
+
+
+def test_an_engine_removed_meanwhile_is_left_out(tmp_path: Path) -> None:
+    """An engine that goes while others are saved is not in the snapshot, and does not stop it."""
+    with Index() as index:
+        for name in "ab":
+            index.register(Engine(name), model="m")
+
+        def hold(engine: Engine) -> nullcontext[None]:
+            index.remove(Engine("b"))
+            return nullcontext()
+
+        contents = index.save(tmp_path / "index", hold=hold)
+    assert [row.engine for row in contents.rows] == [Engine("a")]
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

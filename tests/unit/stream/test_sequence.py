@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.unit.stream.adversary import is_balanced
 
-from kvsync.stream.instructions import Apply, Doubt, Drop, Instruction, RequestReplay, Reset
+from kvsync.stream.instructions import Apply, Confirm, Doubt, Drop, Instruction, RequestReplay, Reset
 from kvsync.stream.options import SequenceOptions
 from kvsync.stream.sequence import Bookmark, Replay, Sequence, digest, feed
 
@@ -420,9 +420,25 @@ def test_a_bookmark_is_verified_like_a_reconnection() -> None:
     assert mark == Bookmark(2, digest(payload(2)))
     sequence = Sequence(OPTIONS, bookmark=mark)
     assert sequence.connect(0.0) == (RequestReplay(2),)
-    assert replayed(sequence, 2) == (DUPLICATE,)
+    assert replayed(sequence, 2) == (Confirm(), DUPLICATE)
     assert replayed(sequence, 3) == applies(3)
     assert sequence.counters.reconnects == 0
+
+
+@pytest.mark.parametrize("first", [1, 3, 4])
+def test_a_bookmark_that_is_not_met_is_not_confirmed(first: int) -> None:
+    """Other bytes under its number, or an answer that begins behind it, confirm nothing."""
+    sequence = Sequence(OPTIONS, bookmark=Bookmark(2, b"otherwise"))
+    sequence.connect(0.0)
+    out = replayed(sequence, first) + (replayed(sequence, 2) if first < 2 else ())
+    assert Confirm() not in out
+    assert any(isinstance(one, Doubt | Reset | Apply) for one in out)
+
+
+def test_a_bookmark_without_a_replay_port_is_doubted() -> None:
+    """Where nothing can be asked, nothing can be confirmed."""
+    sequence = Sequence(OPTIONS, replay=Replay.NONE, bookmark=Bookmark(2, b"digest"))
+    assert sequence.connect(0.0) == (Doubt("unverified"),)
 
 
 # ---------------------------------------------------------------------- silence

@@ -93,6 +93,10 @@ def _gone(row: str, where: str, blocks: int, target: float, dynamo: float | None
     )
 
 
+def _snapshot(row: str, track: str, unit: str, target: float | None) -> Target:
+    return Target(f"snapshot, {row}", f"bench_snapshot.Snapshot.{track}", (), times(1), unit, False, target)
+
+
 WALKERS: Final = str(SIZES.walk_engines)
 EIGHT: Final = "8 blocks, 32 a batch"
 ONE: Final = "1 block, 64 a batch"
@@ -128,4 +132,9 @@ TARGETS: Final = (
     _gone("clear an engine", "time_clear", MANY, 8),
     _gone("remove an engine", "time_remove", FEW, 0.35, 3),
     _gone("remove an engine", "time_remove", MANY, 8),
+    _snapshot("longest pause of a reader", "track_reader_pause", "ms", 20),
+    _snapshot("longest pause of a writer", "track_writer_pause", "ms", None),
+    _snapshot("memory beside the index", "track_peak", "bytes/entry", None),
+    _snapshot("save", "track_save", "s", None),
+    _snapshot("load", "track_load", "s", None),
 )

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from kvsync.errors import ConfigError
 from kvsync.tokens.chat import Chat
 from kvsync.tokens.dummy import DummyBackend
 from kvsync.tokens.model import ModelSpec
@@ -46,6 +45,22 @@ def open_backend(spec: ModelSpec, *, adapter: Path | None = None) -> Backend:
 
     Raises `ConfigError` for a file or a library that is missing or of no use.
     """
-    if spec.kind == "dummy":
-        return DummyBackend()
-    raise ConfigError(f"tokenizer of {spec.base!r}: kind {spec.kind!r} is not there yet; use 'dummy'")
+    match spec.kind:
+        case "dummy":
+            return DummyBackend()
+        case "hf":
+            from kvsync.tokens.hf import HfBackend
+
+            return HfBackend(spec, adapter)
+        case "tiktoken":
+            from kvsync.tokens.vocabulary import VocabularyBackend
+
+            return VocabularyBackend(spec, adapter)
+        case "mistral":
+            from kvsync.tokens.mistral import MistralBackend
+
+            return MistralBackend(spec, adapter)
+        case "remote":
+            from kvsync.tokens.remote import RemoteBackend
+
+            return RemoteBackend(spec)

@@ -31,10 +31,13 @@ class ModelSpec(BaseModel):
     `revision` is the hub's. `trust_remote_code` is carried for those who share specs with engines and is no part of the
     identity: kvsync never runs code from a model's folder.
 
-    The rest is each of use to some kinds only: `chat_template`, a Jinja file in place of the model's own (hf,
-    tiktoken); `pattern`, a regular expression or the name of a known one (tiktoken); `endpoints`, `timeout_seconds` and
-    `token_file`, where engines answer `/tokenize`, how long one is waited for, and the file with the bearer token they
-    ask for (remote).
+    The rest is each of use to some kinds only:
+    `chat_template` (hf, tiktoken) a Jinja file in place of the model's own;
+    `content_format` (hf, tiktoken) what an engine was told by `--chat-template-content-format`;
+    `pattern` (tiktoken) the expression that cuts text into pieces, or the name of a known one;
+    `endpoints` (remote) where engines answer `/tokenize`;
+    `timeout_seconds` (remote) how long they are waited for, all tries together;
+    `token_file` (remote) the file with the bearer token they ask for.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -45,6 +48,7 @@ class ModelSpec(BaseModel):
     revision: _Name | None = None
     trust_remote_code: bool = False
     chat_template: _Absolute | None = None
+    content_format: Literal["string", "openai"] | None = None
     pattern: _Name | None = None
     endpoints: tuple[_Name, ...] = ()
     timeout_seconds: Annotated[float, Field(gt=0, le=60, allow_inf_nan=False)] = 2.0

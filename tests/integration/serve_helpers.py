@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 from array import array
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,7 @@ from kvsync.serve.parts import Parts
 from kvsync.serve.settings import load_settings
 from kvsync.stream.endpoints import Source
 from kvsync.stream.status import StreamStatus
-from kvsync.types import Engine
+from kvsync.types import Bookmark, Engine
 
 BLOCK = 16
 MODEL = "m"
@@ -68,7 +68,7 @@ class MadeUpStreams:
     sources: dict[Engine, Source] = field(default_factory=dict)
     statuses: dict[Engine, StreamStatus] = field(default_factory=dict)
 
-    def add(self, source: Source) -> None:
+    def add(self, source: Source, bookmark: Bookmark | None = None) -> None:
         """Begin with a connected stream."""
         self.sources[source.engine] = source
         self.statuses.setdefault(source.engine, status_of(source.engine))
@@ -76,6 +76,10 @@ class MadeUpStreams:
     def remove(self, engine: Engine) -> None:
         """Forget the stream."""
         del self.sources[engine], self.statuses[engine]
+
+    def hold(self, engine: Engine) -> AbstractContextManager[Bookmark | None]:
+        """Nothing moves by itself."""
+        return nullcontext(Bookmark(0, b"made up!") if engine in self.sources else None)
 
     def status(self) -> Mapping[Engine, StreamStatus]:
         """What the test said."""

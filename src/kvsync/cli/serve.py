@@ -45,6 +45,28 @@ def command(
     prefill_rate: Annotated[
         float | None, typer.Option(help="Tokens a second that an engine prefills (learned).", metavar="TOKENS")
     ] = None,
+    snapshot_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder where the index is kept, so that the next start goes on from it (none); it holds a secret.",
+            metavar="DIR",
+        ),
+    ] = None,
+    snapshot_interval: Annotated[
+        float | None,
+        typer.Option(help="How often a snapshot is made there (60); also at the end.", metavar="SECONDS"),
+    ] = None,
+    bootstrap: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Another kvsync to take a snapshot from at the start, where there is none of our own that is young;"
+            " repeat it.",
+            metavar="URL",
+        ),
+    ] = None,
+    bootstrap_token_file: Annotated[
+        Path | None, typer.Option(help="A file with that daemon's token (our own).", metavar="FILE")
+    ] = None,
     drain_seconds: Annotated[
         float | None,
         typer.Option(
@@ -80,6 +102,10 @@ def command(
         "token_file": token_file,
         "max_bytes": max_bytes,
         "prefill_rate": prefill_rate,
+        "snapshot_dir": snapshot_dir,
+        "snapshot_interval": snapshot_interval,
+        "bootstrap": bootstrap,
+        "bootstrap_token_file": bootstrap_token_file,
         "drain_seconds": drain_seconds,
         "log_level": log_level,
     }

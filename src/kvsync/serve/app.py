@@ -17,7 +17,8 @@ import logging
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
+from pathlib import Path
 
 from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, web
 from aiohttp.typedefs import Handler, Middleware
@@ -37,6 +38,11 @@ from kvsync.serve.problems import answer_problems
 from kvsync.serve.proxy import Proxy
 from kvsync.serve.settings import Listen, Settings, unknown_variables
 from kvsync.serve.signals import Signals
+from kvsync.serve.snapshots.begin import begin
+from kvsync.serve.snapshots.folder import SnapshotFolder
+from kvsync.serve.snapshots.giving import Giving
+from kvsync.serve.snapshots.keeper import Keeper
+from kvsync.serve.snapshots.siblings import siblings_of
 from kvsync.stream.subscriber import Subscriber
 
 KEEP_ALIVE_S = 4.0
@@ -44,6 +50,9 @@ KEEP_ALIVE_S = 4.0
 
 ENDING_S = 0.1
 """What a request gets that is still there after `drain_seconds`, to take note of its end."""
+
+CLAIM_S = 60.0
+"""How long a loaded record waits for its engine to be found again."""
 
 _logger = logging.getLogger(__name__)
 
@@ -57,14 +66,39 @@ async def serve(settings: Settings, ready: Callable[[str], None]) -> None:
     if not settings.pods:
         raise ConfigError("there are no pods; give --pod name=a,http=http://HOST:PORT,model=M at least once")
     token, router = token_of(settings), make_router(settings)
+    siblings = siblings_of(settings, token)
     stop, hurry = asyncio.Event(), asyncio.Event()
-    with _signals(stop, hurry), Index(max_bytes=settings.max_bytes) as index, Subscriber(index) as streams:
-        parts = Parts(settings, index, streams, router, token)
-        async with running(parts, StaticPods(settings.pods), hurry) as url:
-            for name in unknown_variables(os.environ):
-                _logger.warning("variable %s means nothing to kvsync; check its spelling", name)
-            ready(url)
-            await stop.wait()
+    with _signals(stop, hurry), _folder(settings.snapshot_dir) as folder:
+        start = await begin(settings, folder, siblings)
+        with start.index as index, Subscriber(index) as streams:
+            parts = Parts(settings, index, streams, router, token, inherited=start.inherited)
+            async with _kept(parts, index, folder, hurry), running(parts, StaticPods(settings.pods), hurry) as url:
+                for name in unknown_variables(os.environ):
+                    _logger.warning("variable %s means nothing to kvsync; check its spelling", name)
+                ready(url)
+                await stop.wait()
+
+
+@contextmanager
+def _folder(path: Path | None) -> Iterator[SnapshotFolder | None]:
+    if path is None:
+        yield None
+        return
+    with closing(SnapshotFolder(path)) as folder:
+        yield folder
+
+
+@asynccontextmanager
+async def _kept(parts: Parts, index: Index, folder: SnapshotFolder | None, hurry: asyncio.Event) -> AsyncIterator[None]:
+    """Keep a snapshot while the context lasts, and make a last one when it ends in peace."""
+    if folder is None:
+        yield
+        return
+    with Keeper(index, parts.streams.hold, folder.file, parts.settings.snapshot_interval) as keeper:
+        parts.keeper = keeper
+        yield
+    if not hurry.is_set():
+        await asyncio.to_thread(keeper.save)
 
 
 def make_router(settings: Settings, *, seed: int | None = None) -> Router:
@@ -81,12 +115,15 @@ async def running(parts: Parts, source: PodSource, hurry: asyncio.Event | None =
     """
     async with _session(parts.settings) as session:
         fleet.adopt(parts, source)
+        if isinstance(source, StaticPods):
+            parts.inherited.drop_unclaimed(parts.index)  # all that will ever come is there
         monitor, signals = Monitor(parts, session), Signals(parts, session)
         parts.signals = signals.view
         await monitor.begin()
         background = [
             asyncio.create_task(_forever("monitor", monitor.run)),
             asyncio.create_task(_forever("signals", signals.run)),
+            asyncio.create_task(_let_go(parts)),
             asyncio.create_task(_forever("fleet", lambda: fleet.follow(parts, source))),
         ]
         runner = web.AppRunner(
@@ -106,6 +143,12 @@ async def running(parts: Parts, source: PodSource, hurry: asyncio.Event | None =
             await asyncio.gather(*background, return_exceptions=True)
 
 
+async def _let_go(parts: Parts) -> None:
+    """Drop the loaded records whose engines have not come."""
+    await asyncio.sleep(CLAIM_S)
+    parts.inherited.drop_unclaimed(parts.index)
+
+
 def make_app(parts: Parts, session: ClientSession) -> web.Application:
     """The HTTP application over the daemon's parts."""
     parts.metrics.registry.register(FleetCollector(lambda: figures(parts)))
@@ -114,6 +157,7 @@ def make_app(parts: Parts, session: ClientSession) -> web.Application:
         client_max_size=parts.settings.body_bytes_max,
     )
     app.add_routes(Api(parts).routes())
+    app.add_routes(Giving(parts).routes())
     app.add_routes(Proxy(parts, session).routes())
     return app
 

@@ -39,15 +39,13 @@ def token_of(settings: Settings) -> bytes | None:
     return token
 
 
-def read_token(path: Path) -> bytes:
-    """Read a file that holds the token and nothing else."""
+def read_token(path: Path, flag: str = "--token-file") -> bytes:
+    """Read a file that holds a token and nothing else; `flag` is what named it."""
     try:
         token = path.read_bytes().strip()
     except OSError as error:
-        raise ConfigError(
-            f"--token-file {path} cannot be read ({error.strerror}); check path and permissions"
-        ) from error
-    check_token(token, f"--token-file {path}")
+        raise ConfigError(f"{flag} {path} cannot be read ({error.strerror}); check path and permissions") from error
+    check_token(token, f"{flag} {path}")
     return token
 
 

@@ -13,6 +13,7 @@ from kvsync.index import LAG_BOUNDS_S
 from kvsync.serve.parts import Parts
 from kvsync.serve.ports import LagView, RecordView, StreamView
 from kvsync.serve.readiness import coverage
+from kvsync.serve.snapshots.figures import snapshot_figures
 from kvsync.serve.views import load_of, record_of
 from kvsync.types import Engine, Trust
 
@@ -37,6 +38,7 @@ def figures(parts: Parts) -> Iterator[Metric]:
     yield from _record_figures([r for e in parts.index.engines() if (r := record_of(parts, e)) is not None])
     yield from _stream_figures(parts.streams.status())
     yield from _index_figures(parts.index.stats())
+    yield from snapshot_figures(parts.keeper, parts.inherited)
 
 
 def _load_figures(parts: Parts) -> Iterator[Metric]:

@@ -36,7 +36,7 @@ def _add(parts: Parts, pod: Pod) -> None:
     parts.pods[pod.name] = pod
     parts.health.add(pod.name, parts.clock())
     for source in pod.sources:
-        parts.streams.add(source)
+        parts.streams.add(source, parts.inherited.claim(source, parts.index))
     _logger.info("pod %s added", pod.name, extra={"pod": pod.name, "http": pod.http, "events": pod.events})
 
 

@@ -38,6 +38,7 @@ class Metrics:
         self.upstream_failures = self._counter("upstream_failures", "Requests a pod did not take.", "pod", "reason")
         self.retries = self._counter("retries", "Requests sent on to another pod.")
         self.cancelled = self._counter("cancelled", "Requests whose client went away.", "pod")
+        self.snapshots_given = self._counter("snapshots_given", "Snapshots given to siblings.")
         self.signals = self._counter("signals", "Looks at what engines say over HTTP.", "pod", "outcome")
         self.signal_doubts = self._counter(
             "signal_doubts", "Records doubted for what engines said.", "pod", "rank", "cause"

@@ -17,6 +17,8 @@ from kvsync.serve.metrics import Metrics
 from kvsync.serve.picker import Picker
 from kvsync.serve.ports import PrefixIndex, Streams
 from kvsync.serve.settings import Settings
+from kvsync.serve.snapshots.inherited import Inherited
+from kvsync.serve.snapshots.keeper import Keeper
 
 
 @dataclass(slots=True)
@@ -36,6 +38,8 @@ class Parts:
     metrics: Metrics = field(default_factory=Metrics)
     in_flight: InFlight = field(default_factory=InFlight)
     picker: Picker = field(init=False)
+    inherited: Inherited = field(default_factory=Inherited)
+    keeper: Keeper | None = None
     signals: Callable[[Pod], dict[str, Any] | None] = lambda pod: None
     started: float = field(init=False)
 

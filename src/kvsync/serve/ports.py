@@ -4,12 +4,14 @@ What the daemon needs of its index and of its subscriber: the two ends that a te
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
+from kvsync.index import Hold
 from kvsync.serve.requests import Tokens
 from kvsync.stream.endpoints import Source
-from kvsync.types import Engine, EngineHash, ExtraKey, Match, Trust
+from kvsync.types import Bookmark, Engine, EngineHash, ExtraKey, Match, Trust
 
 
 class MediumView(Protocol):
@@ -99,6 +101,7 @@ class PrefixIndex(Protocol):
     def remove(self, engine: Engine) -> None: ...
     def doubt(self, engine: Engine, reason: str, medium: str | None = None) -> None: ...
     def stats(self) -> Mapping[str, Any]: ...
+    def snapshot(self, *, hold: Hold) -> Iterator[bytes | memoryview]: ...
 
 
 class StreamView(Protocol):
@@ -147,6 +150,7 @@ class StreamView(Protocol):
 class Streams(Protocol):
     """The part of the subscriber that is told of engines, and looked at."""
 
-    def add(self, source: Source) -> None: ...
+    def add(self, source: Source, bookmark: Bookmark | None = None) -> None: ...
     def remove(self, engine: Engine) -> None: ...
     def status(self) -> Mapping[Engine, StreamView]: ...
+    def hold(self, engine: Engine) -> AbstractContextManager[Bookmark | None]: ...

@@ -22,6 +22,7 @@ from pydantic_settings import BaseSettings, InitSettingsSource, NoDecode, Pydant
 
 from kvsync.errors import ConfigError
 from kvsync.fleet import Pod, check_apart, check_pods, parse_pod, pod_of
+from kvsync.fleet.address import check_http
 
 PREFIX = "KVSYNC_"
 OTHERS = frozenset({"KVSYNC_CONFIG", "KVSYNC_DEBUG", "KVSYNC_ENGINE_TOKEN"})
@@ -85,6 +86,14 @@ def _pod(item: object, number: int) -> Pod:
     raise ConfigError(f"pods[{number}] is {item!r}; give a name=...,http=...,model=... text or a table")
 
 
+def parse_siblings(value: object) -> tuple[str, ...]:
+    """Read the addresses of other daemons: a list of them, or one text with white space between them."""
+    items = value.split() if isinstance(value, str) else value
+    if not isinstance(items, (list, tuple)) or not all(isinstance(item, str) for item in items):
+        raise ConfigError(f"bootstrap is {value!r}; give a list of addresses like http://10.0.0.1:8090")
+    return tuple(check_http(item, "bootstrap") for item in items)
+
+
 class Settings(BaseSettings):
     """
     The daemon's settings, checked. Every one is a key of the file and a variable `KVSYNC_<NAME>`.
@@ -107,6 +116,12 @@ class Settings(BaseSettings):
     signals_seconds: Annotated[float, Field(ge=0, le=3_600, allow_inf_nan=False)] = 5.0
     ready_trust: Literal["exact", "partial", "stale"] = "exact"
     ready_coverage: Annotated[float, Field(ge=0, le=1)] = 0.0
+    snapshot_dir: Path | None = None
+    snapshot_interval: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] = 60.0
+    bootstrap: Annotated[tuple[str, ...], NoDecode, BeforeValidator(parse_siblings)] = ()
+    bootstrap_token_file: Path | None = None
+    bootstrap_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 30.0
+    bootstrap_bytes_max: Annotated[ByteSize, Field(ge=1_048_576)] = ByteSize(8 * 1024 * 1024 * 1024)
     drain_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 30.0
 
     @field_validator("log_level", "ready_trust", mode="before")

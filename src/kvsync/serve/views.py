@@ -79,6 +79,8 @@ def stats(parts: Parts) -> dict[str, Any]:
         "policies": list(parts.router.policies),
         "policy_failures": parts.router.policy_failures,
         "prefill_rates": parts.router.rates(),
+        "snapshots": None if parts.keeper is None else parts.keeper.view(),
+        "loaded": parts.inherited.view(),
         **coverage(parts),
     }
 

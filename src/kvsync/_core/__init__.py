@@ -24,9 +24,12 @@ def version() -> str:
     return text(lib.kvs_version())
 
 
+_OK = lib.KVS_OK
+
+
 def check(status: int) -> None:
     """Return if `status` is KVS_OK, else raise what it stands for."""
-    if status == lib.KVS_OK:
+    if status == _OK:
         return
     message = text(lib.kvs_status_text(status))
     if status == lib.KVS_ERR_MEMORY:

@@ -20,8 +20,8 @@ from typing import Any, Self
 from kvsync._core import check, ffi, lib, text
 from kvsync.errors import ClosedError, ConfigError
 from kvsync.index.frames import lend_frame, read_applied
-from kvsync.index.matches import TRUST_BY_NUMBER, Matches
-from kvsync.index.query import Query
+from kvsync.index.matches import NOBODY, TRUST_BY_NUMBER, Matches
+from kvsync.index.query import lend_query
 from kvsync.index.record import Lag, MediumRecord, Record
 from kvsync.index.saving import Hold, load_records, save_record, unheld
 from kvsync.index.snapshot import Contents, Row, SnapshotFile, make_pieces, write_snapshot
@@ -40,6 +40,8 @@ LAG_BOUNDS_S = tuple(lib.kvs_lag_bound(number) for number in range(lib.KVS_LAG_C
 """Upper bounds of `Lag.counts`, in seconds."""
 
 COUNTER_NAMES = tuple(text(lib.kvs_counter_name(number)) for number in range(lib.KVS_COUNTERS_COUNT))
+
+_FOUND = ffi.typeof("kvs_matches **")
 
 
 def _upper(medium: str) -> str:
@@ -342,16 +344,10 @@ class Index:
         Raises TypeError or ValueError for tokens, texts or extra keys that cannot be what they should be.
         """
         core = self._borrow()
-        query = Query(
-            tokens,
-            model=model,
-            lora=lora,
-            cache_salt=cache_salt,
-            extra_keys=extra_keys,
-            engines=self._only(engines),
-        )
-        found = ffi.new("kvs_matches **")
-        check(lib.kvs_index_match(core, query.pointer, found))
+        only = None if engines is None else self._only(engines)
+        query, _kept = lend_query(tokens, model, lora, cache_salt, extra_keys, only)
+        found = ffi.new(_FOUND)
+        check(lib.kvs_index_match(core, query, found))
         return self._matches(core, found[0])
 
     def match_many(
@@ -379,9 +375,9 @@ class Index:
         """
         core = self._borrow()
         hashes, count = lend_hashes(block_hashes)
-        only = self._only(engines)
+        only = None if engines is None else self._only(engines)
         asked = ffi.NULL if only is None else ffi.new("uint32_t[]", only)
-        found = ffi.new("kvs_matches **")
+        found = ffi.new(_FOUND)
         check(lib.kvs_index_match_hashes(core, hashes, count, asked, len(only or ()), found))
         return self._matches(core, found[0])
 
@@ -403,14 +399,12 @@ class Index:
         core = self._borrow()
         if not 1 <= block_size <= 2**20:
             raise ValueError(f"block_size is {block_size}: give 1 .. 1048576 tokens")
-        query = Query(tokens, model=model, lora=lora, cache_salt=cache_salt, extra_keys=extra_keys, engines=None)
-        hashes = array("Q", bytes(8 * (query.pointer.tokens_count // block_size)))
-        check(lib.kvs_index_block_hashes(core, query.pointer, block_size, ffi.from_buffer("uint64_t[]", hashes)))
+        query, _kept = lend_query(tokens, model, lora, cache_salt, extra_keys, None)
+        hashes = array("Q", bytes(8 * (query[0][1] // block_size)))
+        check(lib.kvs_index_block_hashes(core, query, block_size, ffi.from_buffer("uint64_t[]", hashes)))
         return hashes
 
-    def _only(self, engines: Iterable[Engine] | None) -> list[int] | None:
-        if engines is None:
-            return None
+    def _only(self, engines: Iterable[Engine]) -> list[int]:
         asked = list(engines)
         for engine in asked:
             if not isinstance(engine, Engine):
@@ -418,6 +412,9 @@ class Index:
         return [self._numbers[engine] for engine in asked if engine in self._numbers]
 
     def _matches(self, core: Any, found: Any) -> Matches:
+        if not found.rows_count:
+            lib.kvs_matches_free(found)
+            return NOBODY
         return Matches(found, self._engines, lambda medium: self._medium_name(core, medium))
 
     def _medium_name(self, core: Any, medium: int) -> str:

@@ -64,3 +64,13 @@ class Matches(Mapping[Engine, Match]):
             rows = self._matches.rows
             self._rows = {self._engines[rows[i].engine]: i for i in range(self._matches.rows_count)}
         return self._rows
+
+
+def _nobody() -> Matches:
+    answer = Matches.__new__(Matches)
+    answer._matches, answer._engines, answer._medium_name, answer._rows = ffi.new("kvs_matches *"), (), str, {}
+    return answer
+
+
+NOBODY = _nobody()
+"""The answer where no engine holds anything, always the same one: it is the most frequent, and has nothing to free."""

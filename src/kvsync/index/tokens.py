@@ -18,6 +18,8 @@ Tokens: TypeAlias = Any
 UINT32_FORMATS = frozenset({"I", "@I", "=I", "<I", "L", "@L", "=L", "<L"})
 UINT64_FORMATS = frozenset({"Q", "@Q", "=Q", "<Q", "L", "@L", "=L", "<L"})
 
+_UINT32, _UINT64 = ffi.typeof("uint32_t[]"), ffi.typeof("uint64_t[]")
+
 
 def lend_tokens(tokens: Tokens) -> tuple[Any, int]:
     """
@@ -26,6 +28,8 @@ def lend_tokens(tokens: Tokens) -> tuple[Any, int]:
     Raises TypeError for a buffer that is not uint32 and for what is no tokens at all, ValueError for a token that
     is no uint32.
     """
+    if type(tokens) is array and tokens.typecode == "I":
+        return ffi.from_buffer(_UINT32, tokens), len(tokens)
     if not isinstance(tokens, list | tuple):
         try:
             view = memoryview(tokens)
@@ -40,7 +44,7 @@ def lend_tokens(tokens: Tokens) -> tuple[Any, int]:
         copied = array("I", tokens)
     except OverflowError as error:
         raise ValueError(f"a token is outside 0 .. 4294967295: {error}") from None
-    return ffi.from_buffer("uint32_t[]", copied), len(copied)
+    return ffi.from_buffer(_UINT32, copied), len(copied)
 
 
 def _lend_view(view: memoryview) -> Any:
@@ -51,7 +55,7 @@ def _lend_view(view: memoryview) -> Any:
         )
     if not view.c_contiguous:
         raise TypeError("tokens are a buffer with gaps: give a contiguous one (numpy.ascontiguousarray)")
-    return ffi.from_buffer("uint32_t[]", view)
+    return ffi.from_buffer(_UINT32, view)
 
 
 def lend_hashes(block_hashes: Any) -> tuple[Any, int]:
@@ -60,6 +64,8 @@ def lend_hashes(block_hashes: Any) -> tuple[Any, int]:
 
     Raises TypeError and ValueError as there.
     """
+    if type(block_hashes) is array and block_hashes.typecode == "Q":
+        return ffi.from_buffer(_UINT64, block_hashes), len(block_hashes)
     try:
         view = memoryview(block_hashes)
     except TypeError:
@@ -67,7 +73,7 @@ def lend_hashes(block_hashes: Any) -> tuple[Any, int]:
             copied = array("Q", block_hashes)
         except OverflowError as error:
             raise ValueError(f"a block hash is outside 0 .. 2**64-1: {error}") from None
-        return ffi.from_buffer("uint64_t[]", copied), len(copied)
+        return ffi.from_buffer(_UINT64, copied), len(copied)
     if view.ndim != 1 or view.itemsize != 8 or not view.c_contiguous or view.format not in UINT64_FORMATS:
         raise TypeError(f"block hashes are a buffer of format {view.format!r}: give contiguous uint64")
-    return ffi.from_buffer("uint64_t[]", view), len(view)
+    return ffi.from_buffer(_UINT64, view), len(view)

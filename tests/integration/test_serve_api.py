@@ -277,10 +277,11 @@ def test_a_pod_that_does_not_list_its_model_is_told_once(caplog: pytest.LogCaptu
             urls = {"a": wrong.url, "b": right.url, "c": silent.url}
             async with daemon(*(make_pod(name, url) for name, url in urls.items())) as here:
                 await until(lambda: "lists 'simulated'" in caplog.text)
-                await here.get("/readyz")
+                findings = (await here.get("/v1/engines"))[1]["findings"]
+        assert [(finding["about"], finding["reason"]) for finding in findings] == [("a", "not_listed")]
         said = [record.getMessage() for record in caplog.records if "/v1/models" in record.getMessage()]
         assert len(said) == 1
-        assert "pod a is configured with the model or adapter 'm'" in said[0]
+        assert "a: is configured with the model or adapter 'm'" in said[0]
 
     asyncio.run(story())
 

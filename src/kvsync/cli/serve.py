@@ -20,6 +20,39 @@ def command(
             " topic=T, bind=1, loras=a1+a2. Without events, a pod is routed to by a record of our own picks.",
         ),
     ] = None,
+    pods_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="A TOML or YAML file that lists pods; its changes are taken over while it runs."
+        ),
+    ] = None,
+    pods_dns: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="name=N,http=http://NAME:PORT,...",
+            help="A pod for each address that NAME has, such as a headless service; written like --pod; repeat it.",
+        ),
+    ] = None,
+    kubernetes: Annotated[
+        bool | None, typer.Option("--kubernetes", help="Find pods by their labels through the Kubernetes API.")
+    ] = None,
+    kubernetes_namespace: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A namespace to look in (our own); '*' for all; repeat it."),
+    ] = None,
+    kubernetes_selector: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LABELS",
+            help="A label selector of pods to look for (those of AIBrix and of llm-d); repeat it: any of them counts.",
+        ),
+    ] = None,
+    kubeconfig: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="How to reach the cluster (from inside it, else KUBECONFIG or ~/.kube/config)."
+        ),
+    ] = None,
     listen: Annotated[
         str | None,
         typer.Option(help="Where to answer requests (127.0.0.1:8090); port 0 takes a free one.", metavar="HOST:PORT"),
@@ -97,6 +130,12 @@ def command(
         check_text("--pod", one)
     flags: dict[str, Any] = {
         "pods": pod,
+        "pods_file": pods_file,
+        "pods_dns": pods_dns,
+        "kubernetes": kubernetes,
+        "kubernetes_namespaces": kubernetes_namespace,
+        "kubernetes_selectors": kubernetes_selector,
+        "kubeconfig": kubeconfig,
         "listen": listen,
         "policy": policy,
         "token_file": token_file,

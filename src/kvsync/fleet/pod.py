@@ -31,7 +31,12 @@ class Pod:
     """
     A name and an HTTP address that serves `model`, on `ranks` engines, with the adapters `loras`.
 
-    `events` and `replay` are rank 0's endpoints; the others' are found by adding the rank to the port.
+    `events` and `replay` are rank 0's endpoints; the others' are found by adding the rank to the port. `model` is empty
+    where only the pod itself can tell; it is not listened to, and gets no requests, until it has been asked.
+
+    The rest is what a cluster knows: `ready` false keeps requests away, `leaving` says that the pod is being ended,
+    `uid` is another for another pod of the same name, `life` another after its containers began anew, and `tokenizer`
+    is how its prompts become tokens. `loras_known` says that `loras` are all there are.
     """
 
     name: str
@@ -43,6 +48,12 @@ class Pod:
     topic: str = ""
     bind: bool = False
     loras: tuple[str, ...] = ()
+    loras_known: bool = False
+    ready: bool = True
+    leaving: bool = False
+    uid: str = ""
+    life: str = ""
+    tokenizer: tuple[tuple[str, str], ...] = ()
 
     @property
     def engines(self) -> tuple[Engine, ...]:
@@ -50,10 +61,23 @@ class Pod:
 
     @property
     def sources(self) -> list[Source]:
-        """Where each rank publishes; none without events. Raises `ConfigError` for endpoints that cannot be used."""
-        if self.events is None:
+        """
+        Where each rank publishes; none without events or a model. Raises `ConfigError` for endpoints of no use.
+        """
+        if self.events is None or not self.model:
             return []
         return sources_of_pod(self.name, self.model, self.events, self.replay, self.ranks, self.topic, self.bind)
+
+    @property
+    def endpoints(self) -> list[str]:
+        """Every address that is this pod's alone."""
+        if self.events is None:
+            return [self.http]
+        sources = sources_of_pod(
+            self.name, self.model or "-", self.events, self.replay, self.ranks, self.topic, self.bind
+        )
+        replays = [source.replay for source in sources if source.replay is not None]
+        return [self.http, *(source.events for source in sources), *replays]
 
     def serves(self, model: str, lora: str | None) -> bool:
         """
@@ -61,7 +85,8 @@ class Pod:
 
         A pod that lists no adapters says nothing about them: it is believed to have the one that is asked for.
         """
-        return model == self.model and (lora is None or not self.loras or lora in self.loras)
+        any_lora = not self.loras and not self.loras_known
+        return model == self.model and (lora is None or any_lora or lora in self.loras)
 
 
 def parse_pod(text: str) -> Pod:
@@ -117,14 +142,14 @@ def check_apart(pods: tuple[Pod, ...]) -> tuple[Pod, ...]:
     return pods
 
 
-def pod_of(fields: Mapping[str, object], where: str) -> Pod:
+def pod_of(fields: Mapping[str, object], where: str, *, needs_model: bool = True) -> Pod:
     """
     Make a pod of its fields, as texts or as a configuration file types them; `where` begins every error.
     """
     unknown = [key for key in fields if key not in KEYS]
     if unknown:
         raise ConfigError(f"{where}: unknown key {unknown[0]!r}; keys are {', '.join(KEYS)}")
-    missing = [key for key in NEEDED if not fields.get(key)]
+    missing = [key for key in NEEDED if not fields.get(key) and (needs_model or key != "model")]
     if missing:
         raise ConfigError(f"{where}: {missing[0]!r} is missing; name, http and model are needed")
     ranks, bind = _ranks(fields.get("ranks", 1), where), _flag(fields.get("bind", False), where)
@@ -149,7 +174,7 @@ def _check_together(pod: Pod, where: str) -> None:
             if given:
                 raise ConfigError(f"{where}: {key!r} is of no use without events; add events=tcp://HOST:PORT")
     try:
-        _ = pod.sources
+        _ = pod.endpoints
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
     if pod.model in pod.loras:

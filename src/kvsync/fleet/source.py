@@ -1,17 +1,18 @@
 """
-Where pods come from: what is there now, and what changes.
+Where pods come from: what is there now, and that something has changed.
 
-A source is asked once for `current()` and then listened to by `changes()`, which begins where `current()` ended and
-never ends by itself. A consumer that starts from nothing applies `difference({}, source.current())` first, so that
-one code path adds a pod, whether it was there from the beginning or came later.
+A source is opened, looked at, and listened to. What it says is a state, not a history: whoever listens looks again
+and takes the difference, so that a notice may be lost or doubled and nothing goes wrong. One code path adds a pod,
+whether it was there from the beginning or came later.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from kvsync.fleet.finding import Finding
 from kvsync.fleet.pod import Pod
 
 
@@ -25,14 +26,26 @@ class PodChange:
 
 
 class PodSource(Protocol):
-    """Anything that knows pods by name."""
+    """Anything that knows pods by name. Used on the event loop only."""
 
     def current(self) -> Mapping[str, Pod]:
-        """The pods known now, by name."""
+        """The pods known now, by name; those that were known stay while a source cannot be read."""
         ...
 
-    def changes(self) -> AsyncIterator[PodChange]:
-        """What happens from now on, for ever; cancel the reading task to stop."""
+    def findings(self) -> Sequence[Finding]:
+        """What is wrong now."""
+        ...
+
+    def listen(self, told: Callable[[], None]) -> None:
+        """Call this whenever `current` or `findings` may differ from before."""
+        ...
+
+    async def open(self) -> None:
+        """Take a first look, for a bounded time, and go on looking; `ConfigError` for what can never work."""
+        ...
+
+    async def close(self) -> None:
+        """Stop looking; a second call does nothing."""
         ...
 
 

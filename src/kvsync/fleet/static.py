@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
+from kvsync.fleet.finding import Finding
 from kvsync.fleet.pod import Pod, check_pods
-from kvsync.fleet.source import PodChange, difference
 
 
 class StaticPods:
@@ -22,7 +21,14 @@ class StaticPods:
     def current(self) -> Mapping[str, Pod]:
         return self._pods
 
-    async def changes(self) -> AsyncIterator[PodChange]:
-        await asyncio.Event().wait()
-        for change in difference(self._pods, self._pods):
-            yield change
+    def findings(self) -> Sequence[Finding]:
+        return ()
+
+    def listen(self, told: Callable[[], None]) -> None:
+        pass
+
+    async def open(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass

@@ -70,7 +70,7 @@ class Api:
         return web.json_response({"pods": views.pods(self._parts)})
 
     async def engines(self, _request: web.Request) -> web.Response:
-        return web.json_response({"engines": views.engines(self._parts)})
+        return web.json_response({"engines": views.engines(self._parts), "findings": views.findings(self._parts)})
 
     async def blocks(self, request: web.Request) -> web.Response:
         """Everything one engine's record holds: `?pod=NAME&rank=0`."""

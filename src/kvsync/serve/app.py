@@ -43,6 +43,7 @@ from kvsync.serve.snapshots.folder import SnapshotFolder
 from kvsync.serve.snapshots.giving import Giving
 from kvsync.serve.snapshots.keeper import Keeper
 from kvsync.serve.snapshots.siblings import siblings_of
+from kvsync.serve.sources import source_of
 from kvsync.stream.subscriber import Subscriber
 
 KEEP_ALIVE_S = 4.0
@@ -63,8 +64,7 @@ async def serve(settings: Settings, ready: Callable[[str], None]) -> None:
 
     Raises `ConfigError` for settings that cannot work, before anything is opened.
     """
-    if not settings.pods:
-        raise ConfigError("there are no pods; give --pod name=a,http=http://HOST:PORT,model=M at least once")
+    source = source_of(settings)
     token, router = token_of(settings), make_router(settings)
     siblings = siblings_of(settings, token)
     stop, hurry = asyncio.Event(), asyncio.Event()
@@ -72,7 +72,7 @@ async def serve(settings: Settings, ready: Callable[[str], None]) -> None:
         start = await begin(settings, folder, siblings)
         with start.index as index, Subscriber(index) as streams:
             parts = Parts(settings, index, streams, router, token, inherited=start.inherited)
-            async with _kept(parts, index, folder, hurry), running(parts, StaticPods(settings.pods), hurry) as url:
+            async with _kept(parts, index, folder, hurry), running(parts, source, hurry) as url:
                 for name in unknown_variables(os.environ):
                     _logger.warning("variable %s means nothing to kvsync; check its spelling", name)
                 ready(url)
@@ -114,6 +114,7 @@ async def running(parts: Parts, source: PodSource, hurry: asyncio.Event | None =
     At the end running answers are waited for, until `hurry` is set.
     """
     async with _session(parts.settings) as session:
+        await source.open()
         fleet.adopt(parts, source)
         if isinstance(source, StaticPods):
             parts.inherited.drop_unclaimed(parts.index)  # all that will ever come is there
@@ -141,6 +142,7 @@ async def running(parts: Parts, source: PodSource, hurry: asyncio.Event | None =
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
+            await source.close()
 
 
 async def _let_go(parts: Parts) -> None:

@@ -1,52 +1,136 @@
 """
 The fleet's changes, brought to everyone who must know: subscriber, health, router, index.
+
+What is the same before and after is left alone: a pod that becomes ready, lists another adapter or gains a rank keeps
+the streams and the records of its other engines. A pod whose containers began anew keeps them as well: its streams
+see the new life by themselves, and sooner than any API server tells of it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import Iterable
 
-from kvsync.fleet import Pod, PodChange, PodSource, difference
+from kvsync.errors import KvsyncError
+from kvsync.fleet import Finding, Pod, PodChange, PodSource, difference
 from kvsync.serve.parts import Parts
+from kvsync.serve.roster import Learned, is_same
+from kvsync.stream.endpoints import Source
+from kvsync.types import Engine
 
 _logger = logging.getLogger(__name__)
 
 
 async def follow(parts: Parts, source: PodSource) -> None:
-    """Take every change over, for ever; cancel to stop. `adopt` comes first."""
-    async for change in source.changes():
-        apply(parts, change)
+    """Take every change over, for ever; cancel to stop."""
+    stirred = asyncio.Event()
+    source.listen(stirred.set)
+    while True:
+        adopt(parts, source)
+        await stirred.wait()
+        stirred.clear()
 
 
 def adopt(parts: Parts, source: PodSource) -> None:
-    """Take over the pods that are there now."""
-    for change in difference(parts.pods, source.current()):
+    """Take over the pods that are there now, and what is wrong with others."""
+    roster = parts.roster
+    for change in difference(roster.described, source.current()):
         apply(parts, change)
+    _tell(roster.of_sources, source.findings())
+    roster.of_sources = tuple(source.findings())
 
 
 def apply(parts: Parts, change: PodChange) -> None:
-    """A pod comes, goes, or is described anew: then it goes, and comes."""
-    if change.before is not None:
-        _remove(parts, change.before)
+    """A pod comes, goes, or is described anew; another pod of the same name comes after the old one went."""
+    roster, name = parts.roster, change.name
+    if name in roster.described and (change.after is None or not is_same(roster.described[name], change.after)):
+        del roster.described[name]
+        _settle(parts, name)
+        roster.forget(name)
     if change.after is not None:
-        _add(parts, change.after)
+        roster.described[name] = change.after
+        _settle(parts, name)
 
 
-def _add(parts: Parts, pod: Pod) -> None:
-    parts.pods[pod.name] = pod
-    parts.health.add(pod.name, parts.clock())
-    for source in pod.sources:
-        parts.streams.add(source, parts.inherited.claim(source, parts.index))
-    _logger.info("pod %s added", pod.name, extra={"pod": pod.name, "http": pod.http, "events": pod.events})
+def learn(parts: Parts, name: str, learned: Learned | None, finding: Finding | None) -> None:
+    """Take over what a pod lists (None: it did not say), and what is wrong with that."""
+    roster = parts.roster
+    before = roster.served.pop(name, None)
+    if finding is not None:
+        roster.served[name] = finding
+    _tell([before] if before else [], [finding] if finding else [])
+    if learned is not None:
+        roster.learned[name] = learned
+        _settle(parts, name)
+
+
+def _settle(parts: Parts, name: str) -> None:
+    """Make everybody see the pod as the roster has it."""
+    before, after = parts.pods.get(name), parts.roster.pod(name)
+    if before == after:
+        return
+    if after is None:
+        assert before is not None
+        _remove(parts, before)
+        return
+    if before is None:
+        parts.health.add(name, parts.clock())
+        _logger.info("pod %s added", name, extra={"pod": name, "http": after.http, "events": after.events})
+    elif before.ready != after.ready:
+        _logger.info("pod %s is %s", name, "ready" if after.ready else "not ready", extra={"pod": name})
+    parts.pods[name] = after
+    parts.health.set_ready(name, is_ready=after.ready, now=parts.clock())
+    if before is not None and before.life != after.life:
+        for engine in before.engines:
+            parts.router.own_picks.forget(engine)
+    _restream(parts, before, after)
 
 
 def _remove(parts: Parts, pod: Pod) -> None:
     del parts.pods[pod.name]
     parts.health.remove(pod.name)
     for engine in pod.engines:
-        if pod.events is not None:
-            parts.streams.remove(engine)
-        parts.index.remove(engine)
-        parts.router.forget(engine)
-        parts.picker.block_sizes.pop(engine, None)
+        _forget(parts, engine, followed=bool(pod.sources))
     _logger.info("pod %s removed", pod.name, extra={"pod": pod.name})
+
+
+def _restream(parts: Parts, before: Pod | None, after: Pod) -> None:
+    """Stop following the engines that went or are found elsewhere now, and follow those that are new."""
+    had, has = _sources(before), _sources(after)
+    for engine in before.engines if before else ():
+        if engine not in after.engines or had.get(engine) != has.get(engine):
+            _forget(parts, engine, followed=engine in had)
+    parts.roster.refused.pop(after.name, None)
+    for source in _new(had, has):
+        try:
+            parts.streams.add(source, parts.inherited.claim(source, parts.index))
+        except KvsyncError as error:
+            finding = Finding("stream", str(source.engine), "not_followed", f"its events are not followed: {error}")
+            parts.roster.refused[after.name] = finding
+            _tell([], [finding])
+
+
+def _sources(pod: Pod | None) -> dict[Engine, Source]:
+    return {} if pod is None else {source.engine: source for source in pod.sources}
+
+
+def _new(had: dict[Engine, Source], has: dict[Engine, Source]) -> Iterable[Source]:
+    return [source for engine, source in has.items() if had.get(engine) != source]
+
+
+def _forget(parts: Parts, engine: Engine, *, followed: bool) -> None:
+    if followed:
+        parts.streams.remove(engine)
+    parts.index.remove(engine)
+    parts.router.forget(engine)
+    parts.picker.block_sizes.pop(engine, None)
+
+
+def _tell(before: Iterable[Finding], after: Iterable[Finding]) -> None:
+    """Say each trouble once when it comes, and once when it is over."""
+    had, has = dict.fromkeys(before), dict.fromkeys(after)
+    for finding in has.keys() - had.keys():
+        _logger.warning("%s", finding, extra={"source": finding.source, "reason": finding.reason})
+    for finding in had.keys() - has.keys():
+        _logger.info("no longer so: %s", finding, extra={"source": finding.source, "reason": finding.reason})

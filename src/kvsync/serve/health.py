@@ -9,7 +9,8 @@ A pod is taken to be down until something shows that it lives:
     its event connection was lost        down at once; while it stays lost, what a probe says counts
     a request could not connect to it    down; a probe that is answered brings it back
 
-One that lives and says that it sleeps or is paused gets no requests either, until it says that it is awake.
+One that lives and says that it sleeps or is paused gets no requests either, until it says that it is awake. Nor
+does one that its cluster does not call ready, whatever else is seen of it.
 
 While the event connection stands and no request was refused, the pod is not probed: the connection would tell. Of a
 pod without events, or whose events never connected, the probes decide alone.
@@ -27,6 +28,7 @@ FAILURES_MAX = 3
 
 NOT_SEEN = "not seen alive yet"
 EVENTS_LOST = "event connection lost"
+NOT_READY = "the cluster says that it is not ready"
 EVENTS_LOST_ALIVE = "HTTP answers, though the event connection is lost"
 NOT_SERVING = "the engine says that it sleeps or is paused"
 
@@ -34,12 +36,13 @@ NOT_SERVING = "the engine says that it sleeps or is paused"
 @dataclass(slots=True)
 class PodState:
     """
-    What is known of one pod: it is up while it lives and serves; `reason` says why it is not, or what else is odd.
+    What is known of one pod: up while it lives, is ready and serves; `reason` says why it is not, or what else is odd.
     """
 
     lives: bool = False
     serves: bool = True
     trouble: str | None = NOT_SEEN
+    ready: bool = True
     since: float = 0.0
     connected: bool = False
     events_lost: bool = False
@@ -48,10 +51,12 @@ class PodState:
 
     @property
     def up(self) -> bool:
-        return self.lives and self.serves
+        return self.lives and self.serves and self.ready
 
     @property
     def reason(self) -> str | None:
+        if not self.ready:
+            return NOT_READY
         return NOT_SERVING if self.lives and not self.serves else self.trouble
 
 
@@ -95,6 +100,12 @@ class Health:
         state = self._pods.get(pod)
         if state is not None and state.serves != is_serving:
             state.serves, state.since = is_serving, now
+
+    def set_ready(self, pod: str, *, is_ready: bool, now: float) -> None:
+        """Whether the cluster calls the pod ready; one that is not is not up, whatever else was seen of it."""
+        state = self._pods[pod]
+        if state.ready != is_ready:
+            state.ready, state.since = is_ready, now
 
     def refused(self, pod: str, reason: str, now: float) -> None:
         """A request could not be brought to the pod."""

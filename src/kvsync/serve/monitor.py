@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine, Sequence
+from functools import partial
 
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
 from kvsync.fleet import Pod
+from kvsync.serve import fleet
 from kvsync.serve.absence import PATIENCE_S, Absence, News
 from kvsync.serve.health import NOT_SEEN
 from kvsync.serve.parts import Parts
@@ -32,7 +34,7 @@ class Monitor:
         self._parts = parts
         self._session = session
         self._absence = Absence()
-        self._served = ServedModels(session, parts.clock)
+        self._served = ServedModels(session, parts.clock, partial(fleet.learn, parts))
         self._restarts: dict[Engine, int] = {}
         self._knocks: set[asyncio.Task[None]] = set()
 
@@ -61,8 +63,8 @@ class Monitor:
         task.add_done_callback(self._knocks.discard)
 
     def _unasked(self) -> list[Pod]:
-        pods = list(self._parts.pods.values())
-        self._served.keep_only(set(pods))
+        pods = list(self._parts.roster.described.values())
+        self._served.keep_only(pods)
         return self._served.due([pod for pod in pods if self._parts.health.is_up(pod.name)])
 
     def look(self) -> None:

@@ -16,6 +16,7 @@ from kvsync.serve.inflight import InFlight
 from kvsync.serve.metrics import Metrics
 from kvsync.serve.picker import Picker
 from kvsync.serve.ports import PrefixIndex, Streams
+from kvsync.serve.roster import Roster
 from kvsync.serve.settings import Settings
 from kvsync.serve.snapshots.inherited import Inherited
 from kvsync.serve.snapshots.keeper import Keeper
@@ -24,7 +25,7 @@ from kvsync.serve.snapshots.keeper import Keeper
 @dataclass(slots=True)
 class Parts:
     """
-    Everything that lives as long as the daemon. `pods` is changed by `app` alone, as the fleet changes.
+    Everything that lives as long as the daemon. `pods` is changed by `fleet` alone, as the roster changes.
     """
 
     settings: Settings
@@ -34,6 +35,7 @@ class Parts:
     token: bytes | None = field(default=None, repr=False)
     clock: Callable[[], float] = monotonic
     pods: dict[str, Pod] = field(default_factory=dict)
+    roster: Roster = field(default_factory=Roster)
     health: Health = field(default_factory=Health)
     metrics: Metrics = field(default_factory=Metrics)
     in_flight: InFlight = field(default_factory=InFlight)

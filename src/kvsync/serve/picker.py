@@ -77,7 +77,7 @@ class Picker:
         names: dict[str, str | None] = {}
         for pod in self._pods.values():
             names |= {lora: pod.model for lora in pod.loras if lora not in names}
-        return names | {pod.model: None for pod in self._pods.values()}
+        return names | {pod.model: None for pod in self._pods.values() if pod.model}
 
     def ask(self, prompt: Prompt, target: Target, *, prompt_tokens: int | None = None) -> Ask:
         """Put the prompt as routing sees it; `prompt_tokens` where the ids are not to be had."""

@@ -1,82 +1,114 @@
 """
-Whether pods serve what they are configured with: each is asked once for its list of models, when it is first up.
+What pods really serve: each is asked for its list of models when it is first up, and again from time to time.
 
-A wrong name would otherwise show late: as a refusal of every request, or as cached blocks that nothing ever matches.
+The list completes what a source knows: the model, where it names none, and the adapters, which come and go while an
+engine runs. Where a source names a model or an adapter that the pod does not list, that is told: it would otherwise
+show late, as a refusal of every request, or as cached blocks that nothing ever matches.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import inf
 from typing import Any
 
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
-from kvsync.fleet import Pod
+from kvsync.fleet import Finding, Pod
+from kvsync.serve.roster import Learned
 
 ASK_TIMEOUT_S = 2.0
 ASK_AGAIN_S = 5.0
-NAMES_SHOWN = 8
+"""After no answer."""
 
-_logger = logging.getLogger(__name__)
+ASK_ANEW_S = 15.0
+"""After an answer; longer in large fleets, so that no more than `ASKED_PER_S` pods are asked in a second."""
+
+ASKED_PER_S = 50.0
+NAMES_SHOWN = 8
+LORAS_MAX = 10_000
+"""Names that are taken of one pod's list: what it says is a stranger's word."""
+
+_Key = tuple[str, str, str, str]
+
+Learn = Callable[[str, Learned | None, Finding | None], None]
 
 
 class ServedModels:
-    """Remembers which pods have answered; one that is described anew is asked anew."""
+    """Remembers when each pod is to be asked; one that began anew is asked anew. `learn` is told what came out."""
 
-    def __init__(self, session: ClientSession, clock: Callable[[], float]) -> None:
+    def __init__(self, session: ClientSession, clock: Callable[[], float], learn: Learn) -> None:
         self._session = session
         self._clock = clock
-        self._ask_at: dict[Pod, float] = {}
+        self._learn = learn
+        self._ask_at: dict[_Key, float] = {}
 
     def due(self, pods: list[Pod]) -> list[Pod]:
         """Those of the pods, all up, that are to be asked now; they count as asked from here on."""
         now = self._clock()
-        due = [pod for pod in pods if now >= self._ask_at.get(pod, -inf)]
+        due = [pod for pod in pods if now >= self._ask_at.get(_key(pod), -inf)]
         for pod in due:
-            self._ask_at[pod] = now + ASK_AGAIN_S
+            self._ask_at[_key(pod)] = now + ASK_AGAIN_S
         return due
 
-    def keep_only(self, pods: set[Pod]) -> None:
+    def keep_only(self, pods: Iterable[Pod]) -> None:
         """Forget every other pod."""
-        for pod in self._ask_at.keys() - pods:
-            del self._ask_at[pod]
+        for key in self._ask_at.keys() - set(map(_key, pods)):
+            del self._ask_at[key]
 
     async def ask(self, pod: Pod) -> None:
-        """Compare what the pod lists with what it is configured with; warn of a difference."""
+        """Ask for the list, and say what it means for the pod."""
         try:
             async with self._session.get(
                 f"{pod.http}/v1/models", timeout=ClientTimeout(total=ASK_TIMEOUT_S), allow_redirects=False
             ) as response:
                 if response.status >= 500:
                     return
-                document = await response.json(content_type=None) if response.status == 200 else None
+                status = response.status
+                document = await response.json(content_type=None) if status == 200 else None
         except (ClientError, OSError, TimeoutError):
             return
         except ValueError:
-            document = None
-        if pod in self._ask_at:
-            self._ask_at[pod] = inf
-        missing = missing_of(pod, listed(document))
-        if missing is not None:
-            _logger.warning("%s", missing, extra={"pod": pod.name})
+            status, document = 200, None
+        if _key(pod) in self._ask_at:  # else it has gone, or is another by now
+            self._ask_at[_key(pod)] = self._clock() + max(ASK_ANEW_S, len(self._ask_at) / ASKED_PER_S)
+            learned = listed(document)
+            self._learn(pod.name, learned, finding_of(pod, learned, status))
 
 
-def listed(document: Any) -> list[str]:
-    """The names in an answer of `/v1/models`; none where it is no such list, as where a token is asked for."""
+def _key(pod: Pod) -> _Key:
+    return pod.name, pod.http, pod.uid, pod.life
+
+
+def listed(document: Any) -> Learned | None:
+    """
+    The names in an answer of `/v1/models`; None where it is no such list, as where a token is asked for.
+
+    An adapter is an entry with a parent: so vLLM and SGLang list them.
+    """
     data = document.get("data") if isinstance(document, dict) else None
-    names = [model.get("id") for model in data if isinstance(model, dict)] if isinstance(data, list) else []
-    return [name for name in names if isinstance(name, str)]
+    entries = [entry for entry in data if isinstance(entry, dict)] if isinstance(data, list) else []
+    named = [entry for entry in entries if isinstance(entry.get("id"), str) and entry["id"]][:LORAS_MAX]
+    if not named:
+        return None
+    models = tuple(entry["id"] for entry in named if not entry.get("parent"))
+    return Learned(models, tuple(entry["id"] for entry in named if entry.get("parent")))
 
 
-def missing_of(pod: Pod, names: list[str]) -> str | None:
-    """What to say of a pod that lists these names; None where nothing is wrong or nothing was said."""
-    missing = [name for name in (pod.model, *pod.loras) if name not in names]
-    if not names or not missing:
+def finding_of(pod: Pod, learned: Learned | None, status: int) -> Finding | None:
+    """What is wrong with a pod of this description that lists these; None where nothing is, or nothing was said."""
+    if learned is None or not learned.models:
+        if pod.model:
+            return None
+        text = f"its /v1/models names no model (status {status}), and nothing else does; name it (kvsync.io/model)"
+        return Finding("models", pod.name, "no_model", text)
+    names = (*learned.models, *learned.loras)
+    missing = [name for name in (pod.model, *pod.loras) if name and name not in names]
+    if not missing:
         return None
     met = ", ".join(map(repr, names[:NAMES_SHOWN]))
-    return (
-        f"pod {pod.name} is configured with the model or adapter {missing[0]!r}, but its /v1/models lists {met};"
-        f" requests for {missing[0]!r} will fail there: correct the name at --pod, or start the engine with it"
+    text = (
+        f"is configured with the model or adapter {missing[0]!r}, but its /v1/models lists {met};"
+        f" requests for {missing[0]!r} will fail there: correct the name, or start the engine with it"
     )
+    return Finding("models", pod.name, "not_listed", text)

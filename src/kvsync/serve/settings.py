@@ -94,6 +94,22 @@ def parse_siblings(value: object) -> tuple[str, ...]:
     return tuple(check_http(item, "bootstrap") for item in items)
 
 
+def parse_patterns(value: object) -> tuple[Pod, ...]:
+    """Read the patterns of `--pods-dns`: written like pods, and many pods of one model may share a name's host."""
+    return check_pods(parse_pods_setting(value))
+
+
+def parse_words(value: object) -> tuple[str, ...]:
+    """Read a list of texts: as it is, or with white space between them."""
+    items = value.split() if isinstance(value, str) else value
+    if not isinstance(items, (list, tuple)) or not all(isinstance(item, str) and item for item in items):
+        raise ConfigError(f"{value!r} is no list of texts; give one or several, none of them empty")
+    return tuple(items)
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(parse_words)]
+
+
 class Settings(BaseSettings):
     """
     The daemon's settings, checked. Every one is a key of the file and a variable `KVSYNC_<NAME>`.
@@ -123,6 +139,14 @@ class Settings(BaseSettings):
     bootstrap_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 30.0
     bootstrap_bytes_max: Annotated[ByteSize, Field(ge=1_048_576)] = ByteSize(8 * 1024 * 1024 * 1024)
     drain_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 30.0
+    pods_file: Path | None = None
+    pods_dns: Annotated[tuple[Pod, ...], NoDecode, BeforeValidator(parse_patterns)] = ()
+    kubernetes: bool = False
+    kubernetes_namespaces: Words = ()
+    kubernetes_selectors: Words = ()
+    kubernetes_context: str | None = None
+    kubernetes_bind_host: str | None = None
+    kubeconfig: Path | None = None
 
     @field_validator("log_level", "ready_trust", mode="before")
     @classmethod

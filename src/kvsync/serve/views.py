@@ -43,6 +43,14 @@ def engines(parts: Parts) -> list[dict[str, Any]]:
     return [_engine(parts, engine, status.get(engine), known) for engine in sorted(known | set(status))]
 
 
+def findings(parts: Parts) -> list[dict[str, Any]]:
+    """What is wrong with pods and with where they come from; empty where all is well."""
+    return [
+        {"source": finding.source, "about": finding.about, "reason": finding.reason, "text": finding.text}
+        for finding in parts.roster.findings()
+    ]
+
+
 def blocks(parts: Parts, engine: Engine) -> dict[str, Any]:
     """
     All that an engine's record holds, to compare with the engine itself; `KeyError` for one that nobody knows.
@@ -90,10 +98,12 @@ def _pod(parts: Parts, pod: Pod) -> dict[str, Any]:
     return {
         "pod": pod.name,
         "http": pod.http,
-        "model": pod.model,
+        "model": pod.model or None,
         "loras": list(pod.loras),
+        "tokenizer": dict(pod.tokenizer),
         "events": pod.events,
         "replay": pod.replay,
+        "ready": pod.ready,
         "up": state.up,
         "reason": state.reason,
         "signals": parts.signals(pod),
@@ -131,7 +141,7 @@ def record_of(parts: Parts, engine: Engine) -> RecordView | None:
 def _no_record(parts: Parts, engine: Engine) -> dict[str, Any]:
     pod = parts.pods.get(engine.pod)
     return {
-        "model": pod.model if pod else None,
+        "model": (pod.model or None) if pod else None,
         "trust": Trust.UNKNOWN.value,
         "reason": "never heard",
         "since_s": None,

@@ -8,6 +8,7 @@ from kvsync.serve.health import (
     EVENTS_LOST,
     EVENTS_LOST_ALIVE,
     FAILURES_MAX,
+    NOT_READY,
     NOT_SEEN,
     NOT_SERVING,
     PROBE_EVERY,
@@ -138,3 +139,15 @@ def test_one_that_died_asleep_is_down_for_that(health: Health) -> None:
     """What is the matter is said, the graver first."""
     health.serves("a", is_serving=False, now=1.0)
     assert health.state("a").reason == NOT_SEEN
+
+
+def test_a_pod_that_is_not_ready_is_not_up() -> None:
+    """Whatever its connection and its answers say; once it is ready again they count at once."""
+    health = Health()
+    health.add("a", 0.0)
+    health.events("a", [True], 1.0)
+    health.set_ready("a", is_ready=False, now=2.0)
+    health.answered("a", None, 3.0)
+    assert (health.is_up("a"), health.state("a").reason, health.state("a").since) == (False, NOT_READY, 2.0)
+    health.set_ready("a", is_ready=True, now=4.0)
+    assert (health.is_up("a"), health.state("a").since) == (True, 4.0)

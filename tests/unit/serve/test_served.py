@@ -1,38 +1,77 @@
-"""Whether pods serve what they are configured with."""
+"""What pods list, and what is made of it."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from kvsync.fleet import Pod
-from kvsync.serve.served import listed, missing_of
+from kvsync.serve.roster import Learned, Roster, completed, is_same
+from kvsync.serve.served import finding_of, listed
 
-POD = Pod("a", "http://h:1", "llama", loras=("l",))
+POD = Pod("a", "http://h", "llama", loras=("l",))
 
 
 @pytest.mark.parametrize(
-    ("document", "names"),
+    ("document", "learned"),
     [
-        ({"data": [{"id": "m"}, {"id": 3}, "x"]}, ["m"]),
-        ({"data": {"id": "m"}}, []),
-        ({"error": "no token"}, []),
-        ([], []),
-        (None, []),
+        ({"data": [{"id": "llama"}, {"id": "l", "parent": "llama"}]}, Learned(("llama",), ("l",))),
+        ({"data": [{"id": "llama", "parent": None}, {"object": "model"}, 7]}, Learned(("llama",))),
+        ({"data": []}, None),
+        ({"data": "llama"}, None),
+        ({"error": {"message": "no token"}}, None),
+        ([], None),
+        (None, None),
     ],
 )
-def test_the_list_of_models_is_read_as_far_as_it_is_one(document: Any, names: list[str]) -> None:
-    """Other answers say nothing."""
-    assert listed(document) == names
+def test_names_are_read_from_whatever_comes(document: Any, learned: Learned | None) -> None:
+    """An entry with a parent is an adapter; what is no list of models names none."""
+    assert listed(document) == learned
 
 
 def test_a_model_that_is_not_listed_is_told_with_those_that_are() -> None:
     """Adapters as well; nothing is said where all are listed or none is."""
-    said = missing_of(POD, ["simulated"])
-    assert said is not None
-    assert "'llama'" in said
-    assert "'simulated'" in said
-    assert "'l'" in (missing_of(POD, ["llama"]) or "")
-    assert missing_of(POD, ["llama", "l", "other"]) is None
-    assert missing_of(POD, []) is None
+    finding = finding_of(POD, Learned(("simulated",)), 200)
+    assert finding is not None
+    assert "'llama'" in finding.text
+    assert "'simulated'" in finding.text
+    assert "'l'" in str(finding_of(POD, Learned(("llama",)), 200))
+    assert finding_of(POD, Learned(("llama",), ("l", "other")), 200) is None
+    assert finding_of(POD, None, 401) is None
+
+
+def test_a_pod_whose_model_nobody_names_is_told() -> None:
+    """With what it answered; one that names it is fine."""
+    unnamed = replace(POD, model="", loras=())
+    assert "status 401" in str(finding_of(unnamed, None, 401))
+    assert finding_of(unnamed, Learned(("m",)), 200) is None
+
+
+def test_the_pod_completes_its_description() -> None:
+    """The model where none is named, and adapters beside those that are; a given name stays."""
+    learned = Learned(("served", "alias"), ("l", "new"))
+    assert completed(POD, None) == POD
+    assert completed(POD, learned) == replace(POD, loras=("l", "new"), loras_known=True)
+    assert completed(replace(POD, model="", loras=()), learned).model == "served"
+
+
+def test_a_pod_that_lists_no_adapters_has_none() -> None:
+    """One that was not asked yet is believed to have any."""
+    plain = replace(POD, loras=())
+    assert plain.serves("llama", "x")
+    assert not completed(plain, Learned(("llama",))).serves("llama", "x")
+
+
+def test_another_pod_of_the_name_is_another() -> None:
+    """Another uid, or another address; a new life of its containers is not."""
+    assert is_same(POD, replace(POD, life="2", ready=False, model="x"))
+    assert not is_same(POD, replace(POD, uid="2"))
+    assert not is_same(POD, replace(POD, http="http://i"))
+
+
+def test_a_pod_that_is_unknown_is_none() -> None:
+    """What it once listed does not make it one."""
+    roster = Roster(learned={"a": Learned(("m",))})
+    assert roster.pod("a") is None

@@ -1,0 +1,39 @@
+"""The limits, times and places of discovery in a cluster, as plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+ALL_NAMESPACES = "*"
+
+AIBRIX = "model.aibrix.ai/name"
+LLM_D = "llm-d.ai/inference-serving=true"
+
+
+@dataclass(frozen=True, slots=True)
+class KubernetesOptions:
+    """
+    Which cluster, and which of its pods.
+
+    `namespaces` empty: the one we run in, or the kubeconfig's. `kubeconfig` None: from inside the cluster where there
+    is an inside, else as kubectl does. A pod is found by any of the `selectors`. Without a `bind_host` no annotation
+    can make us open a port.
+
+    A list comes in pages of `page_pods`. A watch is ended by the server after `watch_s` to twice that. After a failure
+    the pause doubles from `pause_first_s` to `pause_max_s`, and a part of it is left out by lot. `open_s` is how long
+    the first list is waited for at start.
+    """
+
+    namespaces: tuple[str, ...] = ()
+    selectors: tuple[str, ...] = (AIBRIX, LLM_D)
+    kubeconfig: Path | None = None
+    context: str | None = None
+    bind_host: str | None = None
+    page_pods: int = 500
+    watch_s: int = 240
+    connect_s: float = 5.0
+    answer_s: float = 30.0
+    pause_first_s: float = 0.25
+    pause_max_s: float = 10.0
+    open_s: float = 5.0

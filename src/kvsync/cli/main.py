@@ -1,10 +1,11 @@
 """
 The `kvsync` command: which commands there are, and how they fail.
 
-A command is a module of this room with a function `command`; it is imported when its name is typed (or listed in
-help), so that `kvsync version` does not wait for what `kvsync serve` needs. Exit status: 0 fine, 1 a problem was
-found, 2 wrong usage or settings, 130 interrupted. What kvsync raises on purpose is one line on stderr, and so is what
-the system or a library refuses without our having foreseen it; `KVSYNC_DEBUG=1` shows the whole traceback.
+A command is a module of this room with a function `command`, or with an `app` of several; it is imported when its name
+is typed (or listed in help), so that `kvsync version` does not wait for what `kvsync serve` needs. Exit status: 0 fine,
+1 a problem was found, 2 wrong usage or settings, 130 interrupted. What kvsync raises on purpose is one line on stderr,
+and so is what the system or a library refuses without our having foreseen it; `KVSYNC_DEBUG=1` shows the whole
+traceback.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class Entry(NamedTuple):
 COMMANDS: dict[str, Entry] = {
     "demo": Entry("kvsync.cli.demo", "See it work"),
     "serve": Entry("kvsync.cli.serve", "Run it"),
+    "snapshot": Entry("kvsync.cli.snapshot", "Run it"),
     "engine": Entry("kvsync.cli.engine", "Run it"),
     "tail": Entry("kvsync.cli.tail", "Look at streams"),
     "record": Entry("kvsync.cli.record", "Look at streams"),
@@ -58,8 +60,13 @@ class LazyGroup(TyperGroup):
         entry = COMMANDS.get(cmd_name)
         if entry is None:
             return None
+        module = import_module(entry.module)
+        if hasattr(module, "app"):
+            several: Any = click_command(module.app)
+            several.name, several.rich_help_panel = cmd_name, entry.heading
+            return several
         single = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
-        single.command(cmd_name, rich_help_panel=entry.heading)(import_module(entry.module).command)
+        single.command(cmd_name, rich_help_panel=entry.heading)(module.command)
         return click_command(single)
 
     def invoke(self, ctx: Any) -> Any:

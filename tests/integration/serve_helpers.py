@@ -141,9 +141,9 @@ class Daemon:
         async with self.client.get(f"{self.url}{path}", headers=headers) as response:
             return response.status, await response.json()
 
-    async def scrape(self) -> dict[str, float]:
+    async def scrape(self, **headers: str) -> dict[str, float]:
         """The daemon's metrics, by name with labels."""
-        async with self.client.get(f"{self.url}/metrics") as response:
+        async with self.client.get(f"{self.url}/metrics", headers=headers) as response:
             lines = (await response.text()).splitlines()
         pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
         return {name: float(value) for name, value in pairs}

@@ -76,7 +76,8 @@ class Siblings:
                         _logger.warning("no snapshot from sibling %s: %s", url, _told(error))
                 if urls:
                     await asyncio.sleep(min(AGAIN_S, max(0.0, end - time.monotonic())))
-        _logger.warning("no sibling gave a snapshot within %g s: starting without", self.seconds)
+        when = "" if not urls else f" within {self.seconds:g} s"
+        _logger.warning("no sibling gave a snapshot%s", when)
         return None
 
     async def _ask(self, session: ClientSession, url: str, file: IO[bytes]) -> None:

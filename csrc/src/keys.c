@@ -5,8 +5,10 @@
 #include <string.h>
 
 #define DEPTH_MAX 24
-#define MERGED_ITEMS 200u /* far enough below 280 that the next few items do not split it again */
-#define PASSED_MAX 511u /* from here on the count stays, and only costs time */
+/* So many times may an item leave room where another had to pass, before its segment is built anew. Without that, a table
+ * in which as much goes as comes would end with searches that walk a dozen buckets for what is not there. */
+#define WORN_MAX 64u
+#define MERGED_ITEMS 200u /* far enough below 288 that the next few items do not split it again */
 
 static uint64_t place_of(const struct kvs__keys *keys, uint64_t key) {
   uint64_t x;
@@ -113,16 +115,22 @@ void kvs__keys_doubt(struct kvs__keys *keys) {
 
 /* ---- segments ---- */
 
+static void clear(const struct kvs__keys *keys, struct kvs__segment *segment) {
+  uint32_t buckets = kvs__segment_buckets(segment);
+  memset(segment->buckets, 0, buckets * sizeof *segment->buckets);
+  for (uint32_t i = 0; i < buckets; i++) segment->buckets[i].epoch = keys->epoch;
+  segment->count = 0;
+  segment->worn = 0;
+}
+
 static int segment_make(struct kvs__keys *keys, struct kvs__segments *segments, struct kvs__memory *memory,
                         uint32_t number, uint32_t units, struct kvs__segment *segment) {
   struct kvs__owner owner = {keys, number};
   struct kvs__bucket *buckets = kvs__pool_take(&segments->pools[units - 1], memory, owner, &segment->chunk);
   if (buckets == NULL) return 0;
-  memset(buckets, 0, (size_t)units * KVS__UNIT_BUCKETS * sizeof *buckets);
-  for (uint32_t i = 0; i < units * KVS__UNIT_BUCKETS; i++) buckets[i].epoch = keys->epoch;
   segment->buckets = buckets;
   segment->units = (uint8_t)units;
-  segment->count = 0;
+  clear(keys, segment);
   return 1;
 }
 
@@ -132,7 +140,7 @@ static struct kvs__seat put(struct kvs__keys *keys, struct kvs__segment *segment
   struct kvs__bucket *bucket = &segment->buckets[at];
   unsigned item;
   while (bucket->used == 31) {
-    if (bucket->passed < PASSED_MAX) bucket->passed++;
+    bucket->passed++;
     if (++at == buckets) at = 0;
     bucket = &segment->buckets[at];
   }
@@ -147,22 +155,45 @@ static struct kvs__seat put(struct kvs__keys *keys, struct kvs__segment *segment
   return (struct kvs__seat){bucket, item};
 }
 
-/* Enter an item of another segment with all that is known of it. */
-static void carry(struct kvs__keys *keys, struct kvs__segment *segment, const struct kvs__bucket *from,
-                  int item) {
-  struct kvs__seat seat = {(struct kvs__bucket *)(uintptr_t)from, (unsigned)item};
-  int doubtful = kvs__seat_doubtful(keys, seat), marked = from->marked >> item & 1;
-  uint64_t key = from->keys[item];
-  seat = put(keys, segment, place_of(keys, key), key, from->values[item]);
-  if (doubtful) seat.bucket->doubtful |= 1u << seat.at;
-  if (marked) seat.bucket->marked |= 1u << seat.at;
+/* Enter an item of another segment, with all that is known of it, into a fresh one: its buckets fill from below, are of
+ * this epoch, and have room somewhere. Most of what growing costs is here. */
+static inline void carry(struct kvs__segment *segment, uint64_t place, uint64_t key, uint32_t value,
+                         unsigned marked, unsigned doubtful) {
+  uint32_t buckets = kvs__segment_buckets(segment), at = home_of(place, buckets);
+  struct kvs__bucket *bucket = &segment->buckets[at];
+  unsigned item;
+  while (bucket->used == 31) {
+    bucket->passed++;
+    if (++at == buckets) at = 0;
+    bucket = &segment->buckets[at];
+  }
+  item = (unsigned)__builtin_ctz(~(unsigned)bucket->used);
+  bucket->keys[item] = key;
+  bucket->values[item] = value;
+  bucket->used |= 1u << item;
+  if (marked | doubtful) {
+    bucket->marked |= marked << item;
+    bucket->doubtful |= doubtful << item;
+  }
+  segment->count++;
 }
 
-#define FOR_ITEMS(segment, bucket, item)                                                            \
-  for (uint32_t b_ = 0; b_ < kvs__segment_buckets(segment); b_++)                                   \
-    for (const struct kvs__bucket *bucket = &(segment)->buckets[b_]; bucket != NULL; bucket = NULL) \
-      for (int item = 0; item < KVS__BUCKET_ITEMS; item++)                                          \
-        if (bucket->used >> item & 1)
+#define ONE_SEGMENT 64u /* for `by`: there is only one */
+
+/* Enter all items of `old` into fresh segments: which of two, the bit `by` of their places says. */
+static void carry_all(const struct kvs__keys *keys, const struct kvs__segment *old, struct kvs__segment *fresh,
+                      unsigned by) {
+  for (uint32_t b = 0; b < kvs__segment_buckets(old); b++) {
+    const struct kvs__bucket *bucket = &old->buckets[b];
+    unsigned doubtful = bucket->epoch == keys->epoch ? bucket->doubtful : bucket->used, marked = bucket->marked;
+    for (unsigned left = bucket->used; left != 0; left &= left - 1) {
+      unsigned item = (unsigned)__builtin_ctz(left);
+      uint64_t key = bucket->keys[item], place = place_of(keys, key);
+      carry(&fresh[by == ONE_SEGMENT ? 0 : place >> by & 1], place, key, bucket->values[item],
+            marked >> item & 1, doubtful >> item & 1);
+    }
+  }
+}
 
 /* 0 = out of memory, nothing changed. */
 static int resize(struct kvs__keys *keys, struct kvs__segments *segments, struct kvs__memory *memory,
@@ -171,7 +202,7 @@ static int resize(struct kvs__keys *keys, struct kvs__segments *segments, struct
   uint32_t number = (uint32_t)(segment - keys->segments);
   if (!segment_make(keys, segments, memory, number, units, &fresh)) return 0;
   old = *segment; /* making room may have moved it */
-  FOR_ITEMS(&old, bucket, item) carry(keys, &fresh, bucket, item);
+  carry_all(keys, &old, &fresh, ONE_SEGMENT);
   keys->segments[number] = fresh;
   kvs__pool_give(&segments->pools[old.units - 1], memory, old.chunk);
   return 1;
@@ -217,6 +248,14 @@ static void name_segment(struct kvs__keys *keys, uint64_t place, uint8_t depth, 
   for (size_t i = 0; i < names; i++) keys->directory[first + i] = number;
 }
 
+static void count_halves(const struct kvs__keys *keys, const struct kvs__segment *segment, uint32_t counts[2]) {
+  for (uint32_t b = 0; b < kvs__segment_buckets(segment); b++)
+    for (unsigned left = segment->buckets[b].used; left != 0; left &= left - 1) {
+      uint64_t place = place_of(keys, segment->buckets[b].keys[__builtin_ctz(left)]);
+      counts[place >> (63 - segment->depth) & 1]++;
+    }
+}
+
 static int split(struct kvs__keys *keys, struct kvs__segments *segments, struct kvs__memory *memory,
                  uint64_t place) {
   uint32_t number, other, next_free = 0, counts[2] = {0, 0};
@@ -227,7 +266,7 @@ static int split(struct kvs__keys *keys, struct kvs__segments *segments, struct 
   if (keys->segments_free != 0) next_free = keys->segments[other].chunk;
   number = (uint32_t)(segment_of(keys, place) - keys->segments);
   old = keys->segments[number];
-  FOR_ITEMS(&old, bucket, item) counts[place_of(keys, bucket->keys[item]) >> (63 - old.depth) & 1]++;
+  count_halves(keys, &old, counts);
   /* Until both are there, the new chunks belong to a number that no name leads to: it may be moved, and nobody looks. */
   keys->segments[other] = old;
   halves[0].depth = halves[1].depth = (uint8_t)(old.depth + 1);
@@ -245,8 +284,7 @@ static int split(struct kvs__keys *keys, struct kvs__segments *segments, struct 
   old = keys->segments[number];
   halves[1].buckets = keys->segments[other].buckets;
   halves[1].chunk = keys->segments[other].chunk;
-  FOR_ITEMS(&old, bucket, item)
-  carry(keys, &halves[place_of(keys, bucket->keys[item]) >> (63 - old.depth) & 1], bucket, item);
+  carry_all(keys, &old, halves, 63u - old.depth);
   keys->segments[number] = halves[0];
   keys->segments[other] = halves[1];
   if (keys->segments_free != 0)
@@ -283,28 +321,27 @@ static void free_number(struct kvs__keys *keys, uint32_t number) {
   keys->segments_free = number;
 }
 
-/* If few items are left in a segment and its other half, make them one again. Without memory they stay two. */
-static void merge(struct kvs__keys *keys, struct kvs__segments *segments, struct kvs__memory *memory,
-                  uint64_t place) {
+/* If few items are left in a segment and its other half, make them one again. 0 = they stay two. */
+static int merge(struct kvs__keys *keys, struct kvs__segments *segments, struct kvs__memory *memory,
+                 uint64_t place) {
   uint8_t depth = segment_of(keys, place)->depth;
   uint64_t half = depth == 0 ? 0 : place ^ UINT64_C(1) << (64 - depth);
-  uint32_t kept = (uint32_t)(segment_of(keys, place) - keys->segments), gone;
-  struct kvs__segment fresh = {NULL, 0, 0, 0, 0}, old;
-  if (depth == 0) return;
+  uint32_t kept = (uint32_t)(segment_of(keys, place) - keys->segments), gone, items;
+  struct kvs__segment fresh = {0}, old;
+  if (depth == 0) return 0;
   gone = (uint32_t)(segment_of(keys, half) - keys->segments);
-  if (keys->segments[gone].depth != depth) return;
-  if (keys->segments[kept].count + keys->segments[gone].count > MERGED_ITEMS) return;
+  if (keys->segments[gone].depth != depth) return 0;
+  items = (uint32_t)keys->segments[kept].count + keys->segments[gone].count;
+  if (items > MERGED_ITEMS) return 0;
   if (gone < kept) { /* so that 0 is kept for ever */
     uint32_t swap = gone;
     gone = kept;
     kept = swap;
     half = place;
   }
-  if (!segment_make(keys, segments, memory, kept,
-                    units_for(keys->segments[kept].count + keys->segments[gone].count), &fresh))
-    return;
-  FOR_ITEMS(&keys->segments[kept], bucket, item) carry(keys, &fresh, bucket, item);
-  FOR_ITEMS(&keys->segments[gone], bucket, item) carry(keys, &fresh, bucket, item);
+  if (!segment_make(keys, segments, memory, kept, units_for(items), &fresh)) return 0;
+  carry_all(keys, &keys->segments[kept], &fresh, ONE_SEGMENT);
+  carry_all(keys, &keys->segments[gone], &fresh, ONE_SEGMENT);
   fresh.depth = (uint8_t)(depth - 1);
   old = keys->segments[kept];
   keys->segments[kept] = fresh;
@@ -315,12 +352,13 @@ static void merge(struct kvs__keys *keys, struct kvs__segments *segments, struct
   kvs__pool_give(&segments->pools[old.units - 1], memory, old.chunk);
   if (depth == keys->depth) keys->deepest -= 2;
   if (keys->deepest == 0) flatten(keys, memory);
+  return 1;
 }
 
 /* ---- items ---- */
 
 static int begin(struct kvs__keys *keys, struct kvs__segments *segments, struct kvs__memory *memory) {
-  struct kvs__segment first = {NULL, 0, 0, 0, 0};
+  struct kvs__segment first = {0};
   if (keys->segments_count > 0) return 1;
   if (!segments_room(keys, memory)) return 0;
   keys->segments[0] = first;
@@ -348,42 +386,68 @@ struct kvs__seat kvs__keys_insert(struct kvs__keys *keys, struct kvs__segments *
   }
 }
 
+/* Nothing passes a bucket any more that passed it to come to `to`. */
+static void unpass(struct kvs__segment *segment, uint32_t from, uint32_t to) {
+  uint32_t buckets = kvs__segment_buckets(segment);
+  while (from != to) {
+    assert(segment->buckets[from].passed > 0);
+    segment->buckets[from].passed--;
+    if (++from == buckets) from = 0;
+  }
+}
+
+static void vacate(const struct kvs__keys *keys, struct kvs__bucket *bucket, unsigned item) {
+  touch(keys, bucket);
+  bucket->used &= ~(1u << item) & 31;
+  bucket->doubtful &= bucket->used;
+  bucket->marked &= bucket->used;
+}
+
+/* Enter all items anew, each as near to its home as it can be. */
+static void rebuild(const struct kvs__keys *keys, struct kvs__segment *segment) {
+  struct kvs__bucket copy[KVS__UNITS_MAX * KVS__UNIT_BUCKETS];
+  struct kvs__segment old = *segment;
+  size_t bytes = kvs__segment_buckets(segment) * sizeof *copy;
+  memcpy(copy, segment->buckets, bytes);
+  old.buckets = copy;
+  clear(keys, segment);
+  carry_all(keys, &old, segment, ONE_SEGMENT);
+}
+
 void kvs__keys_remove(struct kvs__keys *keys, struct kvs__segments *segments, struct kvs__memory *memory,
                       uint64_t key) {
   uint64_t place = place_of(keys, key);
   struct kvs__segment *segment = segment_of(keys, place);
-  uint32_t buckets = kvs__segment_buckets(segment), at = home_of(place, buckets);
-  for (;;) {
-    struct kvs__bucket *bucket = &segment->buckets[at];
-    int item = item_of(bucket, key);
-    if (item >= 0) {
-      touch(keys, bucket);
-      bucket->used &= ~(1u << item) & 31;
-      bucket->doubtful &= bucket->used;
-      bucket->marked &= bucket->used;
-      break;
-    }
-    assert(bucket->passed > 0);
-    if (bucket->passed < PASSED_MAX) bucket->passed--;
+  uint32_t buckets = kvs__segment_buckets(segment), home = home_of(place, buckets), at = home;
+  int item = item_of(&segment->buckets[at], key);
+  while (item < 0) {
+    assert(segment->buckets[at].passed > 0);
     if (++at == buckets) at = 0;
+    item = item_of(&segment->buckets[at], key);
   }
+  vacate(keys, &segment->buckets[at], (unsigned)item);
+  unpass(segment, home, at);
   segment->count--;
   keys->count--;
-  if (keys->count == 0)
+  if (keys->count == 0) {
     kvs__keys_end(keys, segments, memory);
-  else if (segment->count <= MERGED_ITEMS && segment->count % 16 == 0)
-    merge(keys, segments, memory, place);
-  else if (segment->units > 1 && 8u * segment->count <= 7u * (segment->units - 1u) * KVS__UNIT_ITEMS)
-    (void)resize(keys, segments, memory, segment, segment->units - 1u); /* else it stays large */
+    return;
+  }
+  /* A fresh segment has no holes. */
+  if (segment->count <= MERGED_ITEMS && segment->count % 16 == 0 && merge(keys, segments, memory, place))
+    return;
+  if (segment->units > 1 && 8u * segment->count <= 7u * (segment->units - 1u) * KVS__UNIT_ITEMS &&
+      resize(keys, segments, memory, segment, segment->units - 1u))
+    return;
+  if (segment->buckets[at].passed > 0 && ++segment->worn == WORN_MAX) rebuild(keys, segment);
 }
 
 void kvs__keys_take(struct kvs__keys *keys, uint32_t number, uint32_t at) {
   struct kvs__segment *segment = &keys->segments[number];
   struct kvs__bucket *bucket = &segment->buckets[at / KVS__BUCKET_ITEMS];
-  touch(keys, bucket);
-  bucket->used &= ~(1u << at % KVS__BUCKET_ITEMS) & 31;
-  bucket->doubtful &= bucket->used;
-  bucket->marked &= bucket->used;
+  uint64_t place = place_of(keys, bucket->keys[at % KVS__BUCKET_ITEMS]);
+  unpass(segment, home_of(place, kvs__segment_buckets(segment)), at / KVS__BUCKET_ITEMS);
+  vacate(keys, bucket, at % KVS__BUCKET_ITEMS);
   segment->count--;
   keys->count--;
 }

@@ -2,16 +2,17 @@
  *
  *   bucket, 64 bytes   [ 5 keys, 8 B each ][ 5 values, 4 B each ][ meta 4 B ]
  *       meta:  used 5 bits | marked 5 | doubtful 5 | epoch 8 | passed 9
- *   segment            8 to 64 buckets, in steps of 8 (512 B chunks of a pool); room for 35 items in every 8
+ *   segment            8 to 64 buckets, in steps of 8 (512 B chunks of a pool); room for 36 items in every 8
  *   table              a directory over segments, indexed by the top bits of a key's place (extendible hashing:
  *                      Fagin, Nievergelt, Pippenger, Strong, 1979)
  *
  * Inside a segment a key's home bucket is the place scaled to the number of buckets; where it is full the key goes to
  * the next that is not, and every bucket passed on the way counts it (`passed`): a search goes on only while that
- * count is not 0, so nearly every search touches one line. (Counting passers-by instead of keeping tombstones: F14.)
+ * count is not 0, so nearly every search touches one line. (Counting passers-by instead of keeping tombstones: F14.) What
+ * goes leaves room that nobody behind it comes back to, so a segment is built anew when that has happened 64 times.
  *
  * A segment grows and shrinks by an eighth of its largest size, splits in two when it is full at that size, and merges
- * with the other half of its split when both together have 200 items: no step moves more than 280 items, a table that
+ * with the other half of its split when both together have 200 items: no step moves more than 288 items, a table that
  * grew is on average five sixths full, at 15.4 B an item, and one that shrank three quarters.
  *
  * `marked` is the caller's. Doubt: a bucket whose epoch is not the table's is doubtful as a whole, so that doubting all is
@@ -27,7 +28,7 @@
 #define KVS__BUCKET_ITEMS 5
 #define KVS__UNIT_BUCKETS 8u
 #define KVS__UNITS_MAX 8u
-#define KVS__UNIT_ITEMS 35u /* seven eighths of 40 */
+#define KVS__UNIT_ITEMS 36u /* nine tenths of 40 */
 
 struct kvs__bucket {
   uint64_t keys[KVS__BUCKET_ITEMS];
@@ -44,8 +45,9 @@ _Static_assert(sizeof(struct kvs__bucket) == 64, "a bucket is a cache line");
 struct kvs__segment {
   struct kvs__bucket *buckets;
   uint32_t chunk; /* in the pool of its size; of a free number: the next free one */
-  uint16_t count;
-  uint8_t units; /* 0 = the number is free */
+  uint16_t count : 9;
+  uint16_t worn : 7; /* items that left a bucket others had to pass, since it was built */
+  uint8_t units;     /* 0 = the number is free */
   uint8_t depth; /* bits of the place that all its keys share */
 };
 

@@ -7,6 +7,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 /* Why something cannot be read; a stranger's bytes are to blame for all but the last. */
 enum kvs__fault {
@@ -54,8 +55,16 @@ struct kvs__head {
     if (fault_ != KVS__FINE) return fault_; \
   } while (0)
 
-/* The number of `width` bytes, most significant first. */
+/* The number of `width` bytes, most significant first; and of eight. */
 uint64_t kvs__big_endian(const uint8_t *at, size_t width);
+static inline uint64_t kvs__big_endian_8(const uint8_t *at) {
+  uint64_t value;
+  memcpy(&value, at, sizeof value);
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+  value = __builtin_bswap64(value);
+#endif
+  return value;
+}
 
 /* Step over one head. KVS__FAULT_TYPE is only for the byte 0xc1, which begins no value. */
 enum kvs__fault kvs__read_head(struct kvs__cursor *cursor, struct kvs__head *head);

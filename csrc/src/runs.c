@@ -78,7 +78,7 @@ static void number_give(struct kvs__runs *runs, uint32_t number) {
 
 /* ---- records ---- */
 
-static uint32_t count_of(const struct kvs__run *run) { return (uint32_t)__builtin_popcountll(run->present); }
+static uint32_t count_of(const struct kvs__run *run) { return kvs__places(run->present); }
 
 /* 0 = out of memory, nothing changed. */
 static int resize(struct kvs__runs *runs, struct kvs__memory *memory, uint32_t number, uint8_t size) {

@@ -69,9 +69,15 @@ static inline uint32_t *kvs__run_sets(const struct kvs__run *run) {
   return (uint32_t *)(run->hashes + kvs__run_rooms[run->size]);
 }
 
+/* Bits that are set. Nearly always they are in one row from the first place on, and then this is no count. */
+static inline uint32_t kvs__places(uint64_t present) {
+  if ((present & (present + 1)) == 0) return present == UINT64_MAX ? 64 : (uint32_t)__builtin_ctzll(~present);
+  return (uint32_t)__builtin_popcountll(present);
+}
+
 /* Where a place's record is among the packed ones. */
 static inline uint32_t kvs__run_rank(const struct kvs__run *run, uint32_t place) {
-  return (uint32_t)__builtin_popcountll(run->present & ((UINT64_C(1) << place) - 1));
+  return kvs__places(run->present & ((UINT64_C(1) << place) - 1));
 }
 
 static inline int kvs__run_has(const struct kvs__run *run, uint32_t place) {

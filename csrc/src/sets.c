@@ -194,17 +194,16 @@ static void remember(struct kvs__sets *sets, uint32_t set, uint32_t holder, uint
 
 int kvs__sets_with(struct kvs__sets *sets, struct kvs__memory *memory, uint32_t set, uint32_t holder,
                    uint32_t *result) {
-  const struct kvs__set *old;
   uint32_t at = 0;
+  if (remembered(sets, set, holder, 1, result)) return 1;
   if (set != 0) {
-    if (remembered(sets, set, holder, 1, result)) return 1;
-    old = kvs__sets_get(sets, set);
+    const struct kvs__set *old = kvs__sets_get(sets, set);
     at = position(old, holder);
     assert(at == old->count || old->holders[at] != holder);
   }
   *result = neighbour(sets, memory, set, holder, at, 1);
   if (*result == 0) return 0;
-  if (set != 0) remember(sets, set, holder, 1, *result);
+  remember(sets, set, holder, 1, *result);
   return 1;
 }
 

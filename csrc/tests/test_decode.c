@@ -511,6 +511,63 @@ static void junk(void) {
   pack_end(&work);
 }
 
+/* ---- tokens ---- */
+
+/* One id in one of the forms that msgpack has for it, shortest or not, alone or with the next in a pair. */
+static uint32_t pack_some_id(struct pack *pack, uint64_t wide) {
+  static const unsigned heads[] = {0xcc, 0xcd, 0xce, 0xcf, 0xd1, 0xd2, 0xd3};
+  static const unsigned bits[] = {8, 16, 32, 32, 15, 31, 32};
+  unsigned form = check_below(100) < wide ? 1 + (unsigned)check_below(2) : (unsigned)check_below(9);
+  uint32_t id = (uint32_t)check_random();
+  if (form == 7) {
+    id &= 0x7f;
+    pack_byte(pack, id);
+  } else if (form == 8) {
+    pack_array(pack, 2);
+    pack_unsigned(pack, id);
+    pack_unsigned(pack, check_below(200000));
+  } else {
+    id &= (uint32_t)((UINT64_C(1) << bits[form]) - 1);
+    pack_wide(pack, heads[form], id,
+              heads[form] >= 0xd0 ? 1u << (heads[form] - 0xd0) : 1u << (heads[form] - 0xcc));
+  }
+  return id;
+}
+
+/* Ids are read several at a time where they are of the usual forms: whatever lies beside what, all are read right, up to
+ * the last byte and not beyond. */
+static void ids_of_every_form(void) {
+  enum { IDS = 40 };
+  for (unsigned round = 0; round < 400; round++) {
+    struct pack pack = {0};
+    struct decoding decoding;
+    uint32_t ids[IDS], count = (uint32_t)check_below(IDS + 1);
+    size_t begin;
+    wire_batch_begin(&pack, WIRE_BATCH_2, 1);
+    pack_map(&pack, 3);
+    pack_text(&pack, "type");
+    pack_text(&pack, "BlockStored");
+    pack_text(&pack, "block_hashes");
+    pack_array(&pack, 0);
+    pack_text(&pack, "token_ids");
+    pack_array(&pack, count);
+    begin = pack.bytes;
+    for (uint32_t i = 0; i < count; i++) ids[i] = pack_some_id(&pack, round % 3 == 0 ? 0 : 90);
+    for (size_t cut = round % 20 == 0 ? begin : pack.bytes; cut <= pack.bytes; cut++) {
+      decode(&decoding, pack.at, cut);
+      if (cut < pack.bytes) {
+        CHECK_EQUAL(decoding.faults[0], KVS__FAULT_TRUNCATED);
+      } else {
+        CHECK_EQUAL(decoding.faults[0], KVS__FINE);
+        CHECK_EQUAL(decoding.event.tokens_count, count);
+        for (uint32_t i = 0; i < count; i++) CHECK_EQUAL(decoding.scratch.tokens[i], ids[i]);
+      }
+      decoding_end(&decoding);
+    }
+    pack_end(&pack);
+  }
+}
+
 /* ---- extras ---- */
 
 /* The extras of the one block of an event, as a hash. */
@@ -563,5 +620,6 @@ void tests_of_decode(void) {
   RUN("decode: depth bombs", depth_bombs);
   RUN("decode: truncation at every byte", truncation_at_every_byte);
   RUN("decode: junk and mutations", junk);
+  RUN("decode: token ids of every form", ids_of_every_form);
   RUN("decode: extras are told apart", extras_are_told_apart);
 }

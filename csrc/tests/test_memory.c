@@ -354,7 +354,7 @@ static void tiny_ceilings(void) {
 static void a_tenth_keeps_a_quarter(void) {
   enum { HOLDERS = 16, PROMPTS_EACH = 64, LENGTH = 256 };
   struct scene scene = scene_begin(NULL, HOLDERS);
-  uint64_t full, begin = stats_of(&scene).bytes;
+  uint64_t full = 0, begin = stats_of(&scene).bytes;
   for (unsigned drain = 0; drain < 2; drain++) {
     for (uint32_t engine = 0; engine < HOLDERS; engine++)
       for (uint32_t i = 0; i < PROMPTS_EACH; i++) {

@@ -91,7 +91,8 @@ async def following(*pods: Pod, **flags: Any) -> AsyncIterator[Daemon]:
     with Index(seed=1) as index, Subscriber(index) as streams:
         parts = Parts(settings, index, streams, Router(dict(BUILT_IN), seed=1))
         async with running(parts, StaticPods(pods)) as url, aiohttp.ClientSession() as client:
-            await until(lambda: coverage(parts)["engines"]["connected"] == len(pods), within=20)
+            engines = sum(pod.ranks for pod in pods)
+            await until(lambda: coverage(parts)["engines"]["connected"] == engines, within=20)
             yield Daemon(url, parts, client)
 
 

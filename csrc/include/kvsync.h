@@ -131,6 +131,7 @@ typedef struct kvs_loading kvs_loading;
 typedef struct kvs_options {
   uint64_t seed;           /* of every block hash; keep it secret */
   uint64_t bytes_max;      /* ceiling of everything the index allocates, beyond an empty one; 0 = none */
+  uint64_t entries_max;    /* that one engine may hold; beyond it gives up its deepest blocks; 0 = no limit */
   uint64_t fail_allocation; /* for tests: the n-th allocation from here on fails once; 0 = none */
 } kvs_options;
 

@@ -104,6 +104,7 @@ static void apply_payload(kvs_index *index, struct kvs__engine *engine, const ui
     if (fault == KVS__FAULT_MEMORY) kvs__record_doubt_all(engine, KVS_REASON_MEMORY);
     if (fault == KVS__FINE) fault = apply_event(index, engine, &event, applied);
     if (fault != KVS__FINE) count_fault(engine, fault, applied);
+    kvs__evict_beyond(index, engine);
     kvs__state_end(index);
   }
   if (lost) return;

@@ -1,4 +1,5 @@
-/* When the ceiling is reached: the largest record gives up its deepest blocks.
+/* When the ceiling is reached: the largest record gives up its deepest blocks. When one record is beyond its own limit:
+ * that one does.
  *
  * Deepest first keeps prefixes closed by construction: whatever continues a block is deeper than it, so
  * it goes first or with it, and what stays is still a true lower bound. One pass counts depths; a second takes away all
@@ -57,11 +58,9 @@ static int goes(void *context, const kvs_index *index, uint32_t value) {
   return 1;
 }
 
-int kvs__evict(kvs_index *index) {
-  struct kvs__engine *engine = largest(index);
+static uint64_t give_up(kvs_index *index, struct kvs__engine *engine) {
   uint64_t evicted = 0;
   struct cut cut;
-  if (engine == NULL) return 0;
   index->memory.urgent++;
   cut = where_to_cut(index, engine);
   for (uint32_t kind = 0; kind < engine->kinds_count; kind++) {
@@ -72,5 +71,15 @@ int kvs__evict(kvs_index *index) {
   index->memory.urgent--;
   engine->counters[KVS_COUNTER_EVICTED] += evicted;
   index->evicted += evicted;
-  return evicted > 0;
+  return evicted;
+}
+
+int kvs__evict(kvs_index *index) {
+  struct kvs__engine *engine = largest(index);
+  return engine != NULL && give_up(index, engine) > 0;
+}
+
+void kvs__evict_beyond(kvs_index *index, struct kvs__engine *engine) {
+  while (index->entries_max > 0 && engine->held > index->entries_max)
+    if (give_up(index, engine) == 0) return; /* no memory to take holders away: the next event tries again */
 }

@@ -70,6 +70,7 @@ kvs_status kvs_index_create(const kvs_options *options, kvs_index **result) {
   index->memory.calls = 0;
   index->memory.limit = options->bytes_max; /* from here on, so that the smallest index can be made */
   index->memory.fail_at = options->fail_allocation;
+  index->entries_max = options->entries_max;
   *result = index;
   return KVS_OK;
 no_lock:

@@ -195,6 +195,7 @@ struct kvs_index {
   uint32_t models_count;
   struct kvs__media media;
   uint64_t entries_held;
+  uint64_t entries_max; /* of one engine; 0 = no limit */
   uint64_t evicted;
   struct kvs__scratch scratch;
 };
@@ -310,5 +311,7 @@ enum kvs__fault kvs__store(kvs_index *index, struct kvs__engine *engine, const s
 
 /* evict.c: give up the deepest blocks of the largest record. 0 = there was nothing to give. */
 int kvs__evict(kvs_index *index);
+/* The same of one record, when it is beyond its limit. */
+void kvs__evict_beyond(kvs_index *index, struct kvs__engine *engine);
 
 #endif

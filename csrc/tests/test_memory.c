@@ -327,6 +327,25 @@ static void shallow_prompts_are_not_all_given_up(void) {
 }
 
 /* However little is allowed: no crash, no more than allowed, nothing untrue. */
+/* One that stores without end loses its own, tail first; the others keep all of theirs. */
+static void one_record_has_a_limit(void) {
+  struct scene scene = scene_begin(&(kvs_options){.seed = 1, .entries_max = 400}, 2);
+  store(&scene, 0, 1, 0, 400);
+  for (uint32_t prompt = 2; prompt < 10; prompt++) {
+    store(&scene, 1, prompt, 0, 300);
+    CHECK(status_of(&scene, 1).entries <= 400);
+  }
+  CHECK_EQUAL(match(&scene, 0, 1, 500), 400);
+  CHECK_EQUAL(trust_of(&scene, 0), KVS_TRUST_EXACT);
+  CHECK_EQUAL(trust_of(&scene, 1), KVS_TRUST_PARTIAL);
+  CHECK_EQUAL(medium_of(&scene, 1, "GPU").reason, KVS_REASON_EVICTED);
+  CHECK_EQUAL(counter(&scene, 0, KVS_COUNTER_EVICTED), 0);
+  CHECK_EQUAL(counter(&scene, 1, KVS_COUNTER_EVICTED), 8 * 300 - status_of(&scene, 1).entries);
+  for (uint32_t prompt = 2; prompt < 10; prompt++)
+    CHECK(match(&scene, 1, prompt, 300) > 0); /* a beginning of each */
+  scene_end(&scene);
+}
+
 static void tiny_ceilings(void) {
   for (uint64_t bytes = 0; bytes < 40000; bytes += 509) {
     kvs_options options = {.seed = 42, .bytes_max = bytes + 1};
@@ -403,6 +422,7 @@ void tests_of_memory(void) {
   RUN("memory: a later word about a hash fails safely", a_later_word_fails_safely);
   RUN("memory: the ceiling holds, and prefixes stay closed", the_ceiling_holds);
   RUN("memory: of shallow prompts some are given up, not all", shallow_prompts_are_not_all_given_up);
+  RUN("memory: one record has a limit", one_record_has_a_limit);
   RUN("memory: tiny ceilings", tiny_ceilings);
   RUN("memory: memory comes back", memory_comes_back);
 }

@@ -88,7 +88,7 @@ class Daemon:
 async def following(*pods: Pod, **flags: Any) -> AsyncIterator[Daemon]:
     """A daemon for these pods, connected to all of them."""
     settings = load_settings({"listen": "127.0.0.1:0", "pods": pods, **flags}, environment={})
-    with Index(seed=1) as index, Subscriber(index) as streams:
+    with Index(**settings.index_limits) as index, Subscriber(index) as streams:
         parts = Parts(settings, index, streams, Router(dict(BUILT_IN), seed=1))
         async with running(parts, StaticPods(pods)) as url, aiohttp.ClientSession() as client:
             engines = sum(pod.ranks for pod in pods)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -264,5 +265,70 @@ def test_offloaded_blocks_match_where_they_lie() -> None:
                 # What is stored anew is believed again; with the last doubtful one gone, the tier is a lower bound.
                 again = await then(Removed((2**63 + 4,), medium="CPU"), placeholder)
                 assert (again["by_medium"], again["trust"]) == ({"CPU": 4}, "partial")
+
+    asyncio.run(story())
+
+
+FLOOD_FRAMES = 3_000
+FLOOD_BLOCKS = 64
+ENTRIES_MAX = 20_000
+HONEST_FRAMES = 300
+
+
+def flood(publisher: ScriptedPublisher, ended: threading.Event) -> None:
+    """Blocks that nobody has seen, whose parents do not exist, and bytes that mean nothing, as fast as it goes."""
+    chance = random.Random(1)
+    while not ended.is_set() and publisher.number < FLOOD_FRAMES:
+        tokens = tuple(chance.randrange(2**31) for _ in range(FLOOD_BLOCKS * SIZE))
+        hashes = tuple(chance.getrandbits(64) for _ in range(FLOOD_BLOCKS))
+        parent = chance.getrandbits(64) if publisher.number % 3 == 0 else None
+        payload = encode_batch([Stored(hashes, parent, tokens, SIZE), Removed((chance.getrandbits(64),))])
+        publisher.publish(payload if publisher.number % 5 else chance.randbytes(4_000))
+
+
+def test_a_mad_publisher_hurts_only_itself() -> None:
+    """
+    While one floods the daemon with nonsense, another's record stays exact and current, and is answered from.
+
+    The mad one keeps within its share of memory, loses its trust, and every frame of both is accounted for.
+    """
+    limits = {"engine_entries_max": ENTRIES_MAX, "max_bytes": 64 * 1024 * 1024, "signals_seconds": 0}
+
+    async def story() -> None:
+        ended = threading.Event()
+        with publishing("mad") as mad, publishing("honest") as honest:
+            async with following(mad.pod, honest.pod, **limits) as here:
+                for published in (mad, honest):
+                    published.ranks[0].wait_for_subscriber()
+                flooding = asyncio.create_task(asyncio.to_thread(flood, mad.ranks[0], ended))
+                try:
+                    for number in range(HONEST_FRAMES):
+                        place = number % (len(TOKENS) // SIZE)
+                        begun: list[Event] = [Cleared()] if not place and number else []
+                        honest.ranks[0].publish(encode_batch([*begun, told(place, place + 1)]))
+                        await asyncio.sleep(0.002)
+                    assert not flooding.done()
+                    dump = await caught_up(here, honest, HONEST_FRAMES - 1)
+                    assert dump["trust"] == "exact"
+                    assert dump["media"] == {"GPU": {"0": shown(*range(12))}}
+                    async with here.client.post(
+                        f"{here.url}/v1/score", json={"model": MODEL, "token_ids": list(TOKENS)}
+                    ) as response:
+                        pods = {candidate["pod"]: candidate for candidate in (await response.json())["pods"]}
+                    assert (pods["honest"]["matched_blocks"], pods["honest"]["trust"]) == (12, "exact")
+                    assert pods["mad"]["matched_blocks"] == 0
+                finally:
+                    ended.set()
+                    await flooding
+                await until(lambda: here.applied(Engine("mad")) == mad.ranks[0].number, within=CAUGHT_UP_S)
+                views = {view["pod"]: view for view in (await here.get(f"{here.url}/v1/engines"))["engines"]}
+                assert views["mad"]["blocks"] <= ENTRIES_MAX
+                assert views["mad"]["trust"] == "stale"
+                assert views["mad"]["orphans"] <= 16_384
+                for view in views.values():
+                    stream = view["stream"]
+                    became = stream["applied_frames"] + stream["duplicate"] + sum(stream["dropped"].values())
+                    assert stream["received"] == became + stream["waiting"]
+                assert here.parts.index.stats()["bytes"] <= 64 * 1024 * 1024
 
     asyncio.run(story())

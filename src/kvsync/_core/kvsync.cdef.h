@@ -41,6 +41,7 @@ typedef struct kvs_loading kvs_loading;
 typedef struct kvs_options {
   uint64_t seed;
   uint64_t bytes_max;
+  uint64_t entries_max;
   uint64_t fail_allocation;
 } kvs_options;
 

@@ -54,18 +54,26 @@ class Index:
     Which engine holds which prefix block.
 
     `max_bytes` is a ceiling on everything the index allocates, in bytes: at the ceiling the deepest blocks of the
-    largest record are given up, and that engine turns `partial`. `seed` (64 bits, random if None) goes into every block
-    hash and is a secret: who knows it can craft prompts that collide.
+    largest record are given up, and that engine turns `partial`. `engine_entries_max` is what one engine may hold,
+    over its media and groups: beyond it gives up its own deepest blocks, whatever room there is. `seed` (64 bits,
+    random if None) goes into every block hash and is a secret: who knows it can craft prompts that collide.
 
     Raises ValueError for arguments out of range, MemoryError, and ClosedError from every call after `close()`.
     """
 
-    def __init__(self, *, max_bytes: int | None = None, seed: int | None = None) -> None:
+    def __init__(
+        self, *, max_bytes: int | None = None, engine_entries_max: int | None = None, seed: int | None = None
+    ) -> None:
         if max_bytes is not None and not 0 < max_bytes < 2**63:
             raise ValueError(f"max_bytes is {max_bytes}: give a positive number of bytes, or None for no ceiling")
         if seed is not None and not 0 <= seed < 2**64:
             raise ValueError(f"seed is {seed}: give 0 .. 2**64-1, or None for a random one")
+        if engine_entries_max is not None and not 0 < engine_entries_max < 2**63:
+            raise ValueError(
+                f"engine_entries_max is {engine_entries_max}: give a positive number, or None for no limit"
+            )
         options = ffi.new("kvs_options *")
+        options.entries_max = engine_entries_max or 0
         options.seed = secrets.randbits(64) if seed is None else seed
         options.bytes_max = max_bytes or 0
         made = ffi.new("kvs_index **")
@@ -142,7 +150,9 @@ class Index:
                 yield saved
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], *, max_bytes: int | None = None) -> Self:
+    def load(
+        cls, path: str | os.PathLike[str], *, max_bytes: int | None = None, engine_entries_max: int | None = None
+    ) -> Self:
         """
         An index as it was saved, with its seed and each engine's last sequence number.
 
@@ -153,7 +163,7 @@ class Index:
         version, MemoryError if it needs more than `max_bytes`.
         """
         with SnapshotFile(path) as file:
-            index = cls(max_bytes=max_bytes, seed=file.seed)
+            index = cls(max_bytes=max_bytes, engine_entries_max=engine_entries_max, seed=file.seed)
             try:
                 index._take_over(file.contents.rows, load_records(index._core, file))
             except MemoryError as error:

@@ -123,6 +123,7 @@ class Settings(BaseSettings):
     token: SecretStr | None = None
     token_file: Path | None = None
     max_bytes: Annotated[ByteSize, Field(ge=1_048_576, lt=2**63)] | None = None
+    engine_entries_max: Annotated[int, Field(ge=1_024, lt=2**63)] | None = 4_194_304
     prefill_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     body_bytes_max: Annotated[ByteSize, Field(ge=1_024)] = ByteSize(16 * 1024 * 1024)
@@ -147,6 +148,11 @@ class Settings(BaseSettings):
     kubernetes_context: str | None = None
     kubernetes_bind_host: str | None = None
     kubeconfig: Path | None = None
+
+    @property
+    def index_limits(self) -> dict[str, int | None]:
+        """What the index is made with, empty or from a file."""
+        return {"max_bytes": self.max_bytes, "engine_entries_max": self.engine_entries_max}
 
     @field_validator("log_level", "ready_trust", mode="before")
     @classmethod

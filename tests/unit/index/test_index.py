@@ -66,6 +66,25 @@ def test_a_ceiling_is_a_positive_number(max_bytes: int) -> None:
         Index(max_bytes=max_bytes)
 
 
+@pytest.mark.parametrize("most", [0, -1, 2**63])
+def test_a_limit_is_a_positive_number(most: int) -> None:
+    """Of what one engine may hold; anything else is refused with what can be meant."""
+    with pytest.raises(ValueError, match=f"engine_entries_max is {most}: give a positive number, or None"):
+        Index(engine_entries_max=most)
+
+
+def test_one_engine_cannot_hold_more_than_its_limit() -> None:
+    """It gives up its own deepest blocks and turns partial; the other keeps what it has."""
+    with Index(seed=42, engine_entries_max=12) as index:
+        index.apply(OTHER, frame(stored(0, 12)), model=MODEL, sequence=0)
+        index.apply(POD, frame(stored(0, 12)), model=MODEL, sequence=0)
+        index.apply(POD, frame(stored(12, 16)), model=MODEL, sequence=1)
+        assert 8 <= index.match(TOKENS, model=MODEL)[POD].blocks <= 12
+        assert (index.trust(POD), index.trust(OTHER)) == (Trust.PARTIAL, Trust.EXACT)
+        assert index.record(POD).counters["evicted"] == 16 - index.record(POD).media["GPU"].entries
+        assert index.match(TOKENS, model=MODEL)[OTHER].blocks == 12
+
+
 @pytest.mark.parametrize("seed", [-1, 2**64])
 def test_a_seed_has_64_bits(seed: int) -> None:
     """A seed beyond 64 bits would be cut, so it is refused."""

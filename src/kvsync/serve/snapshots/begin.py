@@ -27,6 +27,9 @@ YOUNG_INTERVALS = 2
 _logger = logging.getLogger(__name__)
 
 
+Limits = dict[str, int | None]
+
+
 @dataclass(slots=True)
 class Start:
     """An index to begin with, and what is in it."""
@@ -42,18 +45,18 @@ async def begin(settings: Settings, folder: SnapshotFolder | None, siblings: Sib
     async def own() -> Start | None:
         if folder is None or taken is None:
             return None
-        return await asyncio.to_thread(_from_folder, folder, settings.max_bytes)
+        return await asyncio.to_thread(_from_folder, folder, settings.index_limits)
 
     async def others() -> Start | None:
         async with siblings.fetched(None if folder is None else folder.path) as given:
-            return None if given is None else await asyncio.to_thread(_from_sibling, *given, settings.max_bytes)
+            return None if given is None else await asyncio.to_thread(_from_sibling, *given, settings.index_limits)
 
     is_young = taken is not None and time.time() - taken <= YOUNG_INTERVALS * settings.snapshot_interval
     for attempt in (own, others) if is_young else (others, own):
         start = await attempt()
         if start is not None:
             return start
-    return Start(Index(max_bytes=settings.max_bytes), Inherited())
+    return Start(Index(**settings.index_limits), Inherited())
 
 
 def _usable(folder: SnapshotFolder) -> float | None:
@@ -78,9 +81,9 @@ def _refuse(folder: SnapshotFolder, why_not: str) -> None:
     _logger.warning("starting without a snapshot: %s%s", why_not, kept)
 
 
-def _from_folder(folder: SnapshotFolder, max_bytes: int | None) -> Start | None:
+def _from_folder(folder: SnapshotFolder, limits: Limits) -> Start | None:
     try:
-        return _loaded(folder.file, "snapshot", max_bytes)
+        return _loaded(folder.file, "snapshot", limits)
     except MemoryError as error:
         _logger.warning("starting without a snapshot: %s", error)  # it is as good as before, with more memory
     except (FrameError, ConfigError) as error:
@@ -88,19 +91,19 @@ def _from_folder(folder: SnapshotFolder, max_bytes: int | None) -> Start | None:
     return None
 
 
-def _from_sibling(path: Path, url: str, max_bytes: int | None) -> Start | None:
+def _from_sibling(path: Path, url: str, limits: Limits) -> Start | None:
     try:
-        return _loaded(path, url, max_bytes)
+        return _loaded(path, url, limits)
     except (FrameError, ConfigError, MemoryError) as error:
         _logger.warning("what sibling %s gave cannot be used: %s", url, error)
     return None
 
 
-def _loaded(path: Path, origin: str, max_bytes: int | None) -> Start:
+def _loaded(path: Path, origin: str, limits: Limits) -> Start:
     began = time.monotonic()
     with SnapshotFile(path) as file:
         taken = file.contents.taken
-    index = Index.load(path, max_bytes=max_bytes)
+    index = Index.load(path, **limits)
     engines = index.engines()
     inherited = Inherited(origin, taken, len(engines), dict(index.bookmarks), set(engines))
     _logger.info(

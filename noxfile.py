@@ -255,6 +255,56 @@ def fuzz_one(session: nox.Session, home: Path, seconds: int, options: list[str])
     return []
 
 
+VLLM_RELEASES = ["0.33.0", "0.26.0"]
+VLLM_PINS = "tests/conformance/requirements-vllm.txt"
+VLLM_BUILD = [
+    "torch==2.13.0",
+    "setuptools",
+    "setuptools_scm",
+    "setuptools_rust",
+    "packaging",
+    "wheel",
+    "jinja2",
+    "regex",
+]
+
+
+def vllm_environment(session: nox.Session, home: Path, release: str) -> Path:
+    """The Python of an environment with vLLM and no GPU; one that was finished before is used again."""
+    place = home / f"vllm-{release}"
+    python, finished = place / "bin" / "python", place / "finished"
+    if not finished.exists():
+        shutil.rmtree(place, ignore_errors=True)
+        session.run("python", "-m", "venv", str(place))
+        pip = [str(python), "-m", "pip", "install", "--quiet"]
+        session.run(*pip, *VLLM_BUILD, external=True)
+        session.run(*pip, "--no-deps", "-r", VLLM_PINS, external=True)
+        # From its source, which without a device is Python alone: a wheel would bring CUDA's libraries.
+        source = ["--no-deps", "--no-build-isolation", "--no-binary", "vllm", f"vllm=={release}"]
+        session.run(
+            *(*pip, *source), external=True, env={"VLLM_VERSION_OVERRIDE": release, "VLLM_TARGET_DEVICE": "empty"}
+        )
+        finished.touch()
+    return python
+
+
+@nox.session(name="conformance-vllm")
+def conformance_vllm(session: nox.Session) -> None:
+    """Hold daemon and simulated engine against real vLLM without a GPU: minutes, and 1.8 GB for each release."""
+    # Where a package index offers several builds of torch, have pip choose the CPU's.
+    parser = argparse.ArgumentParser(prog="nox -s conformance-vllm --", description="The rest goes to pytest.")
+    parser.add_argument("--release", action="append", help=f"of vLLM; may be repeated ({' '.join(VLLM_RELEASES)})")
+    parser.add_argument("--seeds", default="1 2 3", help="of the loads (default: %(default)s)")
+    parser.add_argument("--home", help="where environments are made and found again (default: in .nox)")
+    asked, passed_on = parser.parse_known_args(session.posargs)
+    install_for_tests(session)
+    home = Path(asked.home or session.create_tmp()).resolve()
+    pythons = {release: vllm_environment(session, home, release) for release in asked.release or VLLM_RELEASES}
+    named = " ".join(f"{release}={python}" for release, python in pythons.items())
+    env = {"KVSYNC_VLLM": named, "KVSYNC_VLLM_SEEDS": asked.seeds}
+    session.run("pytest", "-s", "tests/conformance", *passed_on, env=env)
+
+
 @nox.session
 def build(session: nox.Session) -> None:
     """Build sdist and wheel, and install, import and run each in an environment that holds nothing else."""

@@ -46,6 +46,7 @@ __all__ = [
     "KvsyncError",
     "Match",
     "TokenizeError",
+    "TokenizerUnavailable",
     "Trust",
     "__version__",
 ]

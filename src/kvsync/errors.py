@@ -28,6 +28,10 @@ class TokenizeError(KvsyncError):
     """A text or a chat could not be turned into token ids: it can still be routed, by load alone."""
 
 
+class TokenizerUnavailable(TokenizeError):
+    """Whether the text is right cannot be said: its tokenizer does not answer, or is not to be had."""
+
+
 class CapacityError(KvsyncError):
     """A limit of ours was reached; what was known before is still known."""
 

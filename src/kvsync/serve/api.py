@@ -4,17 +4,19 @@ The daemon's own answers: where a prompt would go and why, who is there, and how
 
 from __future__ import annotations
 
+from typing import Any
+
 from aiohttp import web
 
 from kvsync.routing import Ask, Candidate
 from kvsync.serve import views
 from kvsync.serve.auth import is_bearer
 from kvsync.serve.metrics import CONTENT_TYPE
-from kvsync.serve.parts import Parts
-from kvsync.serve.picker import Target
+from kvsync.serve.parts import Parts, with_tokens
 from kvsync.serve.problems import Problem
 from kvsync.serve.readiness import readiness
 from kvsync.serve.requests import Prompt, read_json, read_octets
+from kvsync.serve.tokenizing import NoTokens
 from kvsync.types import Engine
 
 
@@ -42,15 +44,16 @@ class Api:
         prompt = await self._read(request)
         if prompt.policy is not None:
             raise Problem(400, "policy belongs to /v1/route; drop it", code="unknown_field", param="policy")
-        _, ask, candidates = self._consider(prompt)
-        return web.json_response({"pods": [views.scored(e) for e in self._parts.router.estimates(ask, candidates)]})
+        ask, candidates, degraded = await self._consider(prompt)
+        scores = [views.scored(e) for e in self._parts.router.estimates(ask, candidates)]
+        return web.json_response({"pods": scores, **degraded})
 
     async def route(self, request: web.Request) -> web.Response:
         """Where a prompt should go: the caller is expected to send it there, so its load is entered."""
         parts = self._parts
         prompt = await self._read(request)
         policy = parts.picker.check_policy(prompt.policy, "policy")
-        _, ask, candidates = self._consider(prompt)
+        ask, candidates, degraded = await self._consider(prompt)
         with parts.metrics.pick_seconds.time():
             pick = parts.router.choose(ask, candidates, policy)
         parts.router.begin(ask, pick, parts.clock(), observed=False)
@@ -63,6 +66,7 @@ class Api:
                 "policy": pick.policy,
                 "reason": pick.reason,
                 "pods": [views.scored(e) for e in parts.router.estimates(ask, candidates)],
+                **degraded,
             }
         )
 
@@ -101,11 +105,22 @@ class Api:
     async def metrics(self, _request: web.Request) -> web.Response:
         return web.Response(body=self._parts.metrics.render(), headers={"Content-Type": CONTENT_TYPE})
 
-    def _consider(self, prompt: Prompt) -> tuple[Target, Ask, tuple[Candidate, ...]]:
-        picker = self._parts.picker
-        target = picker.resolve(prompt.model, prompt.lora)
-        ask = picker.ask(prompt, target)
-        return target, ask, picker.candidates(prompt, target, ask, self._parts.clock())
+    async def _consider(self, prompt: Prompt) -> tuple[Ask, tuple[Candidate, ...], dict[str, Any]]:
+        """Who could take it; and, where its tokens are not to be had, why only load counts."""
+        parts, degraded, count = self._parts, dict[str, Any](), None
+        target = parts.picker.resolve(prompt.model, prompt.lora)
+        try:
+            prompt = await with_tokens(parts, prompt, target)
+        except NoTokens as error:
+            assert prompt.text is not None
+            if error.refused:
+                param = prompt.text.param
+                raise Problem(400, str(error), code=f"invalid_{param}", param=param) from error
+            parts.metrics.degraded.labels(error.reason).inc()
+            degraded = {"degraded": {"reason": error.reason, "message": str(error)}}
+            count = max(prompt.text.chars // 4, 1)
+        ask = parts.picker.ask(prompt, target, prompt_tokens=count)
+        return ask, parts.picker.candidates(prompt, target, ask, parts.clock()), degraded
 
     async def _read(self, request: web.Request) -> Prompt:
         tokens_max = self._parts.settings.prompt_tokens_max

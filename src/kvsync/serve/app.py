@@ -134,11 +134,13 @@ async def running(parts: Parts, source: PodSource, hurry: asyncio.Event | None =
             shutdown_timeout=ENDING_S,
         )
         await runner.setup()
+        await parts.tokenizing.preload()
         try:
             yield await _listen(runner, parts.settings.listen)
         finally:
             await _drain(parts, runner, hurry or asyncio.Event())
             await runner.cleanup()
+            parts.tokenizing.close()
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)

@@ -44,6 +44,7 @@ class Metrics:
             "signal_doubts", "Records doubted for what engines said.", "pod", "rank", "cause"
         )
         self.pick_seconds = self._histogram("pick_seconds", "From tokens to pick.", _FAST)
+        self.tokenize_seconds = self._histogram("tokenize_seconds", "From text to tokens.", (*_FAST, 0.25, 0.5, 1.0))
         self.first_byte_seconds = self._histogram(
             "first_byte_seconds", "From request to first streamed byte.", _SLOW, "pod"
         )

@@ -11,23 +11,27 @@ sees an answer cut short rather than one that looks whole. A client that goes aw
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from aiohttp import ClientConnectorError, ClientError, ClientResponse, ClientSession, ConnectionTimeoutError, web
 from multidict import CIMultiDict
 
 from kvsync.fleet import Pod
 from kvsync.routing import Ask, Flight, Pick
-from kvsync.serve.parts import Parts
+from kvsync.serve.parts import Parts, with_tokens
 from kvsync.serve.picker import Target
 from kvsync.serve.problems import Problem
-from kvsync.serve.requests import Prompt, model_of, read_document, read_openai
+from kvsync.serve.requests import NO_TOKENS, Prompt, model_of, read_document, read_openai
+from kvsync.serve.tokenizing import NoTokens
 from kvsync.serve.usage import UsageWatch
 from kvsync.types import Engine
 
 ATTEMPTS = 2
+COMPLETIONS = "/v1/completions"
 POLICY_HEADER = "x-kvsync-policy"
 RANK_HEADER = "X-data-parallel-rank"
 
@@ -86,7 +90,7 @@ class Proxy:
     def routes(self) -> list[web.RouteDef]:
         return [
             web.post("/v1/chat/completions", self.forward),
-            web.post("/v1/completions", self.forward),
+            web.post(COMPLETIONS, self.forward),
             web.get("/v1/models", self.models),
         ]
 
@@ -132,12 +136,16 @@ class Proxy:
         document = read_document(body)
         target = parts.picker.resolve(model_of(document), None)
         try:
-            prompt = read_openai(document, tokens_max=parts.settings.prompt_tokens_max)
-            count = None
-        except (ValueError, Problem) as error:
+            asked = read_openai(document, tokens_max=parts.settings.prompt_tokens_max)
+            prompt, count = await with_tokens(parts, asked, target), None
+            # By the operator's own word only: ids of another tokenizer would be another prompt.
+            is_ours = parts.settings.forward_token_ids and target.model in parts.settings.tokenizers
+            if is_ours and request.path == COMPLETIONS:
+                body = _with_ids(body, document, asked, prompt)
+        except (ValueError, Problem, NoTokens) as error:
             # Whether such a prompt is wrong is for the engine to say; by load alone any pod can be asked.
-            parts.metrics.degraded.labels(error.code if isinstance(error, Problem) else "no_tokens").inc()
-            prompt, count = Prompt(target.model, memoryview(b"").cast("I")), max(len(body) // 4, 1)
+            parts.metrics.degraded.labels(_reason(error)).inc()
+            prompt, count = Prompt(target.model, NO_TOKENS), max(len(body) // 4, 1)
         ask = parts.picker.ask(prompt, target, prompt_tokens=count)
         return Job(request, body, parts.clock(), prompt, target, ask, policy)
 
@@ -248,6 +256,27 @@ class Proxy:
         if pod.ranks > 1:
             headers[RANK_HEADER] = str(engine.rank)
         return headers
+
+
+def _reason(error: Exception) -> str:
+    """Under what it is counted that a request is routed by load alone."""
+    return error.code if isinstance(error, Problem) else error.reason if isinstance(error, NoTokens) else "no_tokens"
+
+
+def _with_ids(body: bytes, document: Mapping[str, Any], asked: Prompt, prompt: Prompt) -> bytes:
+    """
+    The body with the prompt's ids in place of its text, so that the engine does not tokenize it again.
+
+    Only where the text is the whole prompt, and nothing asks for the text itself back.
+    """
+    if (
+        asked.text is None
+        or not isinstance(document.get("prompt"), str)
+        or document.get("echo")
+        or document.get("suffix")
+    ):
+        return body
+    return json.dumps({**document, "prompt": list(prompt.tokens)}).encode()
 
 
 def _nobody_answered(failed: list[UpstreamFailed], target: Target) -> str:

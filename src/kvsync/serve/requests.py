@@ -16,7 +16,8 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from kvsync.serve.problems import Problem
-from kvsync.tokens import encode, render_chat
+from kvsync.serve.tokenizing import Text
+from kvsync.tokens.chat import Chat
 from kvsync.types import ExtraKey
 
 Tokens: TypeAlias = "array[int] | memoryview"
@@ -27,6 +28,8 @@ QUERY_KEYS = ("model", "lora", "cache_salt", "extra_keys", "policy")
 
 TEXT_BYTES_MAX = 4096
 """What the index takes of a salt or an identifier; to look at more would only cost."""
+
+NO_TOKENS: Tokens = memoryview(b"").cast("I")
 
 SHOWN = 40
 """Characters of a wrong value that a message repeats."""
@@ -42,11 +45,13 @@ class Prompt:
     """
     A prompt as token ids, with what makes its blocks differ from others' of the same ids.
 
-    `model` is as asked for: a base model or an adapter. `policy` None is the daemon's own.
+    `model` is as asked for: a base model or an adapter. `policy` None is the daemon's own. `text` is what is still to
+    be tokenized: there are no tokens as long as it is there.
     """
 
     model: str
     tokens: Tokens
+    text: Text | None = None
     lora: str | None = None
     cache_salt: str | None = None
     extra_keys: Sequence[ExtraKey] | None = None
@@ -67,6 +72,14 @@ class Body(BaseModel):
     # Strict JSON knows no tuples, so these are checked on their own.
     extra_keys: Any = None
     policy: _Name | None = None
+    # What changes the tokens of a text, as OpenAI's API and engines have it.
+    add_special_tokens: bool | None = None
+    add_generation_prompt: bool = True
+    continue_final_message: bool = False
+    tools: list[dict[str, Any]] | None = None
+    documents: list[dict[str, Any]] | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    reasoning_effort: str | None = None
 
 
 def read_json(body: bytes, *, tokens_max: int) -> Prompt:
@@ -75,15 +88,17 @@ def read_json(body: bytes, *, tokens_max: int) -> Prompt:
         asked = Body.model_validate_json(body)
     except ValidationError as error:
         raise _refusal(error) from error
+    tokens, text = _tokens(asked)
     prompt = Prompt(
         model=asked.model,
-        tokens=_tokens(asked),
+        tokens=tokens,
+        text=text,
         lora=asked.lora,
         cache_salt=_salt(asked.cache_salt),
         extra_keys=_extra_keys(asked.extra_keys),
         policy=asked.policy,
     )
-    return check_length(prompt, tokens_max=tokens_max)
+    return prompt if text is not None else check_length(prompt, tokens_max=tokens_max)
 
 
 def read_octets(body: bytes, query: Mapping[str, str], *, tokens_max: int) -> Prompt:
@@ -119,12 +134,14 @@ def read_openai(document: Mapping[str, Any], *, tokens_max: int) -> Prompt:
     tokens: that is the engine's to refuse, and the request can still be routed by load.
     """
     salt = document.get("cache_salt")
+    tokens, text = _openai_tokens(document)
     prompt = Prompt(
         model=model_of(document),
-        tokens=_openai_tokens(document),
+        tokens=tokens,
+        text=text,
         cache_salt=_salt(salt) if isinstance(salt, str) and salt else None,
     )
-    return check_length(prompt, tokens_max=tokens_max)
+    return prompt if text is not None else check_length(prompt, tokens_max=tokens_max)
 
 
 def read_document(body: bytes) -> dict[str, Any]:
@@ -159,37 +176,56 @@ def check_length(prompt: Prompt, *, tokens_max: int) -> Prompt:
     return prompt
 
 
-def _tokens(asked: Body) -> Tokens:
+def _tokens(asked: Body) -> tuple[Tokens, Text | None]:
     given = [name for name in ("token_ids", "prompt", "messages") if getattr(asked, name) is not None]
     if len(given) != 1:
         met = " and ".join(given) or "none of them"
         raise Problem(400, f"the body holds {met}; give one of token_ids, prompt and messages", code="prompt_fields")
     if asked.token_ids is not None:
-        return array("I", asked.token_ids)
+        return array("I", asked.token_ids), None
     if isinstance(asked.prompt, list):  # OpenAI's completions take token ids there
-        return array("I", asked.prompt)
+        return array("I", asked.prompt), None
     if asked.prompt is not None:
-        return encode(asked.prompt)
-    try:
-        return render_chat(asked.messages or [])
-    except ValueError as error:
-        raise Problem(400, str(error), code="invalid_messages", param="messages") from error
+        return NO_TOKENS, Text(asked.prompt, asked.add_special_tokens is not False)
+    return NO_TOKENS, Text(_chat(asked.messages or [], vars(asked)))
 
 
-def _openai_tokens(document: Mapping[str, Any]) -> Tokens:
+def _openai_tokens(document: Mapping[str, Any]) -> tuple[Tokens, Text | None]:
     messages, prompt = document.get("messages"), document.get("prompt")
+    for name in ("chat_template", "truncate_prompt_tokens"):
+        if document.get(name) is not None:
+            raise ValueError(f"the request has {name}, which only the engine can follow")
     if isinstance(messages, list):
-        return render_chat(messages)
+        return NO_TOKENS, Text(_chat(messages, document))
     if isinstance(prompt, list) and prompt and isinstance(prompt[0], (list, str)):
         prompt = prompt[0]
     if isinstance(prompt, str):
-        return encode(prompt)
+        return NO_TOKENS, Text(prompt, document.get("add_special_tokens") is not False)
     if isinstance(prompt, list):
         try:
-            return array("I", prompt)
+            return array("I", prompt), None
         except (TypeError, OverflowError) as error:
             raise ValueError(f"prompt is no list of token ids: {error}") from error
     raise ValueError("the body has neither messages nor a prompt")
+
+
+def _chat(messages: list[Any], fields: Mapping[str, Any]) -> Chat:
+    """The chat with all that changes its tokens; a field of another type is left to the engine to refuse."""
+    kwargs, effort = fields.get("chat_template_kwargs"), fields.get("reasoning_effort")
+    return Chat(
+        messages,
+        tools=_objects(fields.get("tools")),
+        documents=_objects(fields.get("documents")),
+        template_kwargs=(kwargs if isinstance(kwargs, dict) else {})
+        | ({"reasoning_effort": effort} if effort is not None else {}),
+        add_generation_prompt=fields.get("add_generation_prompt") is not False,
+        continue_final_message=fields.get("continue_final_message") is True,
+        add_special_tokens=fields.get("add_special_tokens") is True,
+    )
+
+
+def _objects(value: object) -> list[dict[str, Any]] | None:
+    return value if isinstance(value, list) and all(isinstance(one, dict) for one in value) else None
 
 
 def _uint32(body: bytes) -> Tokens:

@@ -23,6 +23,8 @@ from pydantic_settings import BaseSettings, InitSettingsSource, NoDecode, Pydant
 from kvsync.errors import ConfigError
 from kvsync.fleet import Pod, check_apart, check_pods, parse_pod, pod_of
 from kvsync.fleet.address import check_http
+from kvsync.tokens.model import ModelSpec
+from kvsync.tokens.written import spec_of_table
 
 PREFIX = "KVSYNC_"
 OTHERS = frozenset({"KVSYNC_CONFIG", "KVSYNC_DEBUG", "KVSYNC_ENGINE_TOKEN"})
@@ -74,6 +76,13 @@ def parse_pods_setting(value: object) -> tuple[Pod, ...]:
     pods = check_pods(_pod(item, number) for number, item in enumerate(items))
     # Pods that code hands over may share an address, as stand-ins do; what an operator writes is a slip.
     return pods if all(isinstance(item, Pod) for item in items) else check_apart(pods)
+
+
+def parse_tokenizers_setting(value: object) -> dict[str, ModelSpec]:
+    """Read the tables of a file, or the JSON of a variable: by the model's name, how its prompts become tokens."""
+    if not isinstance(value, dict):
+        raise ConfigError(f"tokenizers is {value!r}; give a table for each model, as in [tokenizers.NAME]")
+    return {str(model): spec_of_table(table, str(model)) for model, table in value.items()}
 
 
 def _pod(item: object, number: int) -> Pod:
@@ -148,6 +157,10 @@ class Settings(BaseSettings):
     kubernetes_context: str | None = None
     kubernetes_bind_host: str | None = None
     kubeconfig: Path | None = None
+    tokenizers: Annotated[dict[str, ModelSpec], BeforeValidator(parse_tokenizers_setting)] = Field(default_factory=dict)
+    tokenizer_backends: Annotated[int, Field(ge=1, le=1_000)] = 8
+    tokenize_seconds: Annotated[float, Field(gt=0, le=60, allow_inf_nan=False)] = 1.0
+    forward_token_ids: bool = False
 
     @property
     def index_limits(self) -> dict[str, int | None]:

@@ -89,6 +89,7 @@ def stats(parts: Parts) -> dict[str, Any]:
         "prefill_rates": parts.router.rates(),
         "snapshots": None if parts.keeper is None else parts.keeper.view(),
         "loaded": parts.inherited.view(),
+        "tokenizers": parts.tokenizing.stats(),
         **coverage(parts),
     }
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Protocol
 
-from kvsync.errors import ConfigError, TokenizeError
+from kvsync.errors import ConfigError, TokenizeError, TokenizerUnavailable
 from kvsync.tokens import files
 from kvsync.tokens.chat import Chat
 from kvsync.tokens.extras import need
@@ -110,7 +110,7 @@ class RemoteBackend:
         answer = self._with_engine("/detokenize", {"tokens": list(ids)}, self._clock() + self._spec.timeout_seconds)
         text = answer.get("prompt")
         if not isinstance(text, str):
-            raise TokenizeError(f"/detokenize of {self._spec.base!r} answered without a prompt")
+            raise TokenizerUnavailable(f"/detokenize of {self._spec.base!r} answered without a prompt")
         return text
 
     def stats(self) -> Mapping[str, float]:
@@ -154,7 +154,7 @@ class RemoteBackend:
                 self._note(endpoint, None)
                 return answer
         why = "; ".join(failed) or "; ".join(f"{url}: {reason}" for url, reason in self.health().items())
-        raise TokenizeError(f"no engine of {self._spec.base!r} answers {path} ({why or 'all are being tried'})")
+        raise TokenizerUnavailable(f"no engine of {self._spec.base!r} answers {path} ({why or 'all are being tried'})")
 
     def _take(self, tried: Sequence[_Endpoint]) -> _Endpoint | None:
         """The next engine whose breaker lets a call through; one that was tried only where there is no other."""

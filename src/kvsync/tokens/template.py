@@ -14,7 +14,7 @@ from typing import Any
 from jinja2 import TemplateError, nodes
 from jinja2.exceptions import SecurityError
 
-from kvsync.errors import ConfigError, TokenizeError
+from kvsync.errors import ConfigError, TokenizeError, TokenizerUnavailable
 from kvsync.tokens.chat import Chat
 from kvsync.tokens.messages import ContentFormat, conversation, tools_of
 from kvsync.tokens.sandbox import SECONDS_MAX, Budget, Environment, LimitExceeded
@@ -87,7 +87,7 @@ class ChatTemplate:
             with Budget(seconds=self._seconds):
                 return "".join(self._template.generate(**names))
         except LimitExceeded as error:
-            raise TokenizeError(f"the chat template of {self._where} was stopped: {_said(error)}") from error
+            raise TokenizerUnavailable(f"the chat template of {self._where} was stopped: {_said(error)}") from error
         except SecurityError as error:
             raise TokenizeError(f"the chat template of {self._where} may not do that: {_said(error)}") from error
         except RecursionError as error:

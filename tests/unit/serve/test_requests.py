@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from kvsync.serve.problems import Problem
 from kvsync.serve.requests import Prompt, model_of, read_document, read_json, read_octets, read_openai
-from kvsync.tokens import encode, render_chat
+from kvsync.serve.tokenizing import Text
+from kvsync.tokens.chat import Chat
 
 MAX = 100
 MESSAGES = [{"role": "user", "content": "hi"}]
@@ -39,10 +40,23 @@ def test_token_ids() -> None:
     assert (prompt.model, list(prompt.tokens)) == ("m", [1, 2, 2**32 - 1])
 
 
-def test_a_text_and_a_chat_become_tokens() -> None:
-    """By the byte-level tokenizer."""
-    assert read_json(body(prompt="hé"), tokens_max=MAX).tokens == encode("hé")
-    assert read_json(body(messages=MESSAGES), tokens_max=MAX).tokens == render_chat(MESSAGES)
+def test_a_text_and_a_chat_are_still_to_be_tokenized() -> None:
+    """They come with all that changes their tokens, by the engines' defaults where nothing is said."""
+    assert read_json(body(prompt="hé"), tokens_max=MAX).text == Text("hé")
+    assert read_json(body(prompt="hé", add_special_tokens=False), tokens_max=MAX).text == Text("hé", False)
+    assert read_json(body(messages=MESSAGES), tokens_max=MAX).text == Text(Chat(MESSAGES))
+    said = {
+        "tools": [{"a": 1}],
+        "documents": [{"b": 2}],
+        "add_generation_prompt": False,
+        "continue_final_message": True,
+    }
+    asked = body(
+        messages=MESSAGES, **said, add_special_tokens=True, chat_template_kwargs={"c": 3}, reasoning_effort="low"
+    )
+    expected = Chat(MESSAGES, **said, add_special_tokens=True, template_kwargs={"c": 3, "reasoning_effort": "low"})  # type: ignore[arg-type]
+    assert read_json(asked, tokens_max=MAX).text == Text(expected)
+    assert read_openai(json.loads(asked), tokens_max=MAX).text == Text(expected)
 
 
 def test_token_ids_may_be_called_a_prompt() -> None:
@@ -69,7 +83,6 @@ def test_what_else_makes_blocks_differ() -> None:
         (body(), None, "holds none of them; give one of token_ids, prompt and messages"),
         (body(token_ids=[1], prompt="a"), None, "holds token_ids and prompt"),
         (body(token_ids=[]), None, "no token"),
-        (body(prompt=""), None, "no token"),
         (body(token_ids=list(range(MAX + 1))), None, "has 101 tokens, more than the 100 of"),
         (body(token_ids=[1, -1]), "token_ids.1", "token_ids.1 is -1"),
         (body(token_ids=[2**32]), "token_ids.0", "is 4294967296"),
@@ -85,7 +98,6 @@ def test_what_else_makes_blocks_differ() -> None:
         (body(token_ids=[1], extra_keys=[["a", 2**70, 1]]), "extra_keys", "extra_keys[0][1] is 1180591620717411303424"),
         (body(token_ids=[1], extra_keys=[["a", 0, 2**64 - 1]]), "extra_keys", "numbers up to 4294967295"),
         (body(token_ids=[1], extra_keys=[["x" * 9_000, 0, 1]]), "extra_keys", "extra_keys[0][0] is 'xxx"),
-        (body(messages=[{"content": "x"}]), "messages", "messages[0].role"),
         (body(messages=["x"]), "messages.0", "is 'x'"),
         (body(token_ids=[1], tokens=[1]), "tokens", "field 'tokens' is not known"),
         (body(token_ids=[1], lora=3), "lora", "is 3"),
@@ -172,24 +184,28 @@ def test_any_fields_are_a_prompt_or_a_problem(fields: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("document", "tokens"),
+    ("document", "tokens", "text"),
     [
-        ({"messages": MESSAGES}, render_chat(MESSAGES)),
-        ({"prompt": "hi"}, encode("hi")),
-        ({"prompt": [1, 2]}, array("I", [1, 2])),
-        ({"prompt": ["hi", "ho"]}, encode("hi")),
-        ({"prompt": [[1, 2], [3]]}, array("I", [1, 2])),
+        ({"messages": MESSAGES}, [], Text(Chat(MESSAGES))),
+        ({"prompt": "hi"}, [], Text("hi")),
+        ({"prompt": [1, 2]}, [1, 2], None),
+        ({"prompt": ["hi", "ho"]}, [], Text("hi")),
+        ({"prompt": [[1, 2], [3]]}, [1, 2], None),
     ],
 )
-def test_openai_prompts(document: dict[str, Any], tokens: array[int]) -> None:
+def test_openai_prompts(document: dict[str, Any], tokens: list[int], text: Text | None) -> None:
     """All forms of a prompt are known; of several, the first is matched."""
     prompt = read_openai({"model": "m", "cache_salt": "s", **document}, tokens_max=MAX)
-    assert (prompt.tokens, prompt.cache_salt) == (tokens, "s")
+    assert (list(prompt.tokens), prompt.text, prompt.cache_salt) == (tokens, text, "s")
 
 
 @pytest.mark.parametrize(
-    "document", [{}, {"prompt": [1, "a"]}, {"prompt": [-1]}, {"prompt": 3}, {"prompt": []}, {"messages": [{"role": 3}]}]
-)
+    "document",
+    [
+        {}, {"prompt": [1, "a"]}, {"prompt": [-1]}, {"prompt": 3}, {"prompt": []},
+        {"messages": MESSAGES, "chat_template": "{{ 1 }}"}, {"prompt": "hi", "truncate_prompt_tokens": 1},
+    ],
+)  # fmt: skip
 def test_an_openai_prompt_that_is_no_tokens_is_the_engines_to_refuse(document: dict[str, Any]) -> None:
     """It is told apart from a request that we refuse."""
     with pytest.raises((ValueError, Problem)):

@@ -4,6 +4,8 @@
  *   engine 1      stores, drops, clears, restarts prompts 2 and 3, which begin nobody else's
  *   engines 2..   come, store ten blocks of prompt 1, and go
  *
+ * Meanwhile engines 0 and 1 are saved, each at a moment of its own, and loaded: what comes out is as true.
+ *
  * Checks count in a shared place, so threads report into flags of their own. */
 #include <pthread.h>
 #include <sched.h>
@@ -26,6 +28,7 @@ struct shared {
   atomic_int wrong; /* line of the first wrong answer */
   atomic_ulong answers;
   atomic_ulong changes;
+  atomic_ulong saves;
 };
 
 static double seconds_now(void) {
@@ -178,22 +181,68 @@ static void *come_and_go(void *argument) {
   return NULL;
 }
 
+/* ---- a saver ---- */
+
+#define SAVED 2u
+
+/* Into an index of its own: nobody else knows it. */
+static void load_and_ask(struct shared *shared, uint8_t *const *sections, const size_t *bytes) {
+  struct shared own = {.index = NULL};
+  kvs_options options = {.seed = kvs_index_seed(shared->index)};
+  kvs_loading *loading = NULL;
+  const kvs_matches *matches = NULL;
+  uint32_t tokens[200 * SCENE_BLOCK], engine;
+  kvs_query query = {
+      .tokens = tokens, .tokens_count = 200 * SCENE_BLOCK, .model = SCENE_MODEL, .model_bytes = 5};
+  int steady = 0;
+  MUST(kvs_index_create(&options, &own.index) == KVS_OK);
+  MUST(kvs_loading_begin(own.index, &loading) == KVS_OK);
+  for (uint32_t i = 0; i < SAVED; i++) MUST(kvs_loading_starts(loading, sections[i], bytes[i]) == KVS_OK);
+  for (uint32_t i = 0; i < SAVED; i++)
+    MUST(kvs_loading_engine(loading, SCENE_MODEL, 5, sections[i], bytes[i], &engine) == KVS_OK && engine == i);
+  kvs_loading_end(loading);
+  MUST(kvs_index_confirm(own.index, 0) == KVS_OK);
+  prompt_tokens(1, tokens, 200 * SCENE_BLOCK);
+  MUST(kvs_index_match(own.index, &query, &matches) == KVS_OK);
+  check_rows(&own, matches, 1, &steady);
+  MUST(steady && atomic_load(&own.wrong) == 0);
+  kvs_matches_free(matches);
+  kvs_index_destroy(own.index);
+}
+
+static void *save_on(void *argument) {
+  struct shared *shared = argument;
+  while (!atomic_load(&shared->stop)) {
+    uint8_t *sections[SAVED];
+    size_t bytes[SAVED];
+    kvs_engine_status status;
+    for (uint32_t i = 0; i < SAVED; i++)
+      MUST(kvs_index_engine_save(shared->index, i, &status, &sections[i], &bytes[i]) == KVS_OK);
+    load_and_ask(shared, sections, bytes);
+    for (uint32_t i = 0; i < SAVED; i++) kvs_bytes_free(sections[i]);
+    atomic_fetch_add(&shared->saves, 1);
+  }
+  return NULL;
+}
+
 static void readers_beside_writers(void) {
   struct scene scene = scene_begin(NULL, 2);
   struct shared shared = {.index = scene.index};
-  pthread_t threads[READERS + 2];
+  pthread_t threads[READERS + 3];
   double end;
   store(&scene, 0, 1, 0, STEADY_BLOCKS);
   for (unsigned i = 0; i < READERS; i++) CHECK_EQUAL(pthread_create(&threads[i], NULL, read_on, &shared), 0);
   CHECK_EQUAL(pthread_create(&threads[READERS], NULL, churn, &shared), 0);
   CHECK_EQUAL(pthread_create(&threads[READERS + 1], NULL, come_and_go, &shared), 0);
+  CHECK_EQUAL(pthread_create(&threads[READERS + 2], NULL, save_on, &shared), 0);
   for (end = seconds_now() + SECONDS; seconds_now() < end && atomic_load(&shared.wrong) == 0;)
     nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
   atomic_store(&shared.stop, 1);
-  for (unsigned i = 0; i < READERS + 2; i++) CHECK_EQUAL(pthread_join(threads[i], NULL), 0);
+  for (unsigned i = 0; i < READERS + 3; i++) CHECK_EQUAL(pthread_join(threads[i], NULL), 0);
   CHECK_EQUAL(atomic_load(&shared.wrong), 0); /* the line that saw it */
   CHECK(atomic_load(&shared.answers) > 10);
   CHECK(atomic_load(&shared.changes) > 10);
+  CHECK(atomic_load(&shared.saves) > 2);
   CHECK_EQUAL(match(&scene, 0, 1, 200), STEADY_BLOCKS);
   scene_end(&scene);
 }

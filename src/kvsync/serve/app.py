@@ -94,7 +94,8 @@ async def _kept(parts: Parts, index: Index, folder: SnapshotFolder | None, hurry
     if folder is None:
         yield
         return
-    with Keeper(index, parts.streams.hold, folder.file, parts.settings.snapshot_interval) as keeper:
+    hold = parts.inherited.holding(parts.streams.hold)
+    with Keeper(index, hold, folder.file, parts.settings.snapshot_interval) as keeper:
         parts.keeper = keeper
         yield
     if not hurry.is_set():

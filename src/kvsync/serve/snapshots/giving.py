@@ -60,7 +60,9 @@ class Giving:
 
     async def _give(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "application/octet-stream", "Cache-Control": "no-store"})
-        pieces: Iterator[bytes | memoryview] = self._parts.index.snapshot(hold=self._parts.streams.hold)
+        pieces: Iterator[bytes | memoryview] = self._parts.index.snapshot(
+            hold=self._parts.inherited.holding(self._parts.streams.hold)
+        )
         await response.prepare(request)
         size = 0
         try:

@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from kvsync.index import Hold
 from kvsync.serve.ports import RecordView
 from kvsync.stream.endpoints import Source
 from kvsync.types import Bookmark, Engine
@@ -54,6 +56,16 @@ class Inherited:
         why = "it has no batch to compare" if model == source.model else f"it served {model!r}, now {source.model!r}"
         self._drop(engine, index, why)
         return None
+
+    def holding(self, hold: Hold) -> Hold:
+        """
+        The same hold, and the bookmarks of those that still wait: nothing is applied to their records.
+        """
+
+        def held(engine: Engine) -> AbstractContextManager[Bookmark | None]:
+            return nullcontext(self.bookmarks.get(engine)) if engine in self.unclaimed else hold(engine)
+
+        return held
 
     def drop_unclaimed(self, index: Records) -> None:
         """Let go of the records whose engines have not come."""

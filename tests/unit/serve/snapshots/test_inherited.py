@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 
 from kvsync.index import Index
@@ -56,3 +58,16 @@ def test_records_without_an_engine_are_dropped(index: Index) -> None:
         inherited.drop_unclaimed(index)
         assert index.engines() == [A, C]
         assert inherited.view() == {"origin": "snapshot", "taken": 1.0, "loaded": 3, "resumed": 1, "dropped": 1}
+
+
+def test_what_waits_is_saved_with_its_bookmark(index: Index) -> None:
+    """Until an engine is claimed its stream cannot say where it was; from then on nobody else can."""
+    with index:
+        inherited = Inherited("snapshot", 1.0, 3, {A: MARK, B: MARK}, {A, B})
+        now = Bookmark(9, b"livelive")
+        hold = inherited.holding(lambda _engine: nullcontext(now))
+        with hold(A) as first, hold(C) as other:
+            assert (first, other) == (MARK, now)
+        inherited.claim(source(A), index)
+        with hold(A) as later, hold(B) as waiting:
+            assert (later, waiting) == (now, MARK)

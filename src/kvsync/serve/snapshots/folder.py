@@ -95,7 +95,7 @@ def _make(path: Path) -> None:
 
 def _lock(path: Path) -> int | None:
     try:
-        handle = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        handle = os.open(path / "lock", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError:
         return None  # nothing can be written here, so there is nothing to fight for
     try:

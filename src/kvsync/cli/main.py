@@ -45,6 +45,7 @@ COMMANDS: dict[str, Entry] = {
     "record": Entry("kvsync.cli.record", "Look at streams"),
     "replay": Entry("kvsync.cli.replay", "Look at streams"),
     "match": Entry("kvsync.cli.match", "Look at streams"),
+    "tokenize": Entry("kvsync.cli.tokenize", "Look at prompts"),
     "version": Entry("kvsync.cli.version", "About"),
 }
 

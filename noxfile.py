@@ -134,6 +134,13 @@ def unit(session: nox.Session) -> None:
     pytest(session, "tests/unit", "-n", "auto")
 
 
+@nox.session(name="simulate-faults")
+def simulate_faults(session: nox.Session) -> None:
+    """Play faults drawn from seeds against stream, index and snapshots: `-- --seeds 200000`, `-- --seed 17 --log`."""
+    install_for_tests(session)
+    session.run("python", "-m", "kvsync.testing.faults", *session.posargs)
+
+
 @nox.session
 def integration(session: nox.Session) -> None:
     """Test rooms that meet, over real sockets, files and processes on this machine."""

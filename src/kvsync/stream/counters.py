@@ -29,7 +29,7 @@ class Counters:
     """
     What has happened since the stream was first followed.
 
-    `gaps` counts holes met, `unfilled` those passed over.
+    `gaps` counts holes met, `unfilled` those passed over, `rebuilds` records built anew within a life.
     """
 
     received: int = 0
@@ -41,6 +41,7 @@ class Counters:
     replays: int = 0
     replay_failures: int = 0
     restarts: int = 0
+    rebuilds: int = 0
     reconnects: int = 0
     oversize: int = 0
 

@@ -32,14 +32,14 @@ class RequestReplay:
 
 @dataclass(frozen=True, slots=True)
 class Reset:
-    """
-    A new life of the engine: its record is dropped, number 0 is expected.
-
-    `empty` says that the new life has published nothing yet, so the empty record is all there is.
-    """
+    """A new life of the engine, or its record built anew: what is recorded is dropped, number 0 is expected."""
 
     reason: str
-    empty: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Empty:
+    """The engine has published nothing in this life: the empty record is all there is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,4 +61,4 @@ class Drop:
     reason: str
 
 
-Instruction: TypeAlias = Apply | RequestReplay | Reset | Doubt | Confirm | Drop
+Instruction: TypeAlias = Apply | RequestReplay | Reset | Empty | Doubt | Confirm | Drop

@@ -7,16 +7,19 @@ numbers are asked for; a `held` life takes frames, but applies none, as it is no
 
 from __future__ import annotations
 
-from kvsync.stream.bookmark import Bookmark, Last
-from kvsync.stream.counters import OLD_LIFE, OVERFLOW, Counters
+from kvsync.stream.bookmark import Bookmark, Last, is_same, number_of
+from kvsync.stream.counters import OLD_LIFE, OVERFLOW, OVERSIZE, Counters
 from kvsync.stream.frames import NUMBER_MAX
-from kvsync.stream.instructions import Apply, Doubt, Drop, Instruction, Payload, Reset
+from kvsync.stream.instructions import Apply, Doubt, Drop, Empty, Instruction, Payload, Reset
 from kvsync.stream.options import SequenceOptions
 from kvsync.stream.question import Replay
 from kvsync.stream.waiting import Digests, Waiting
 
 NEVER_MAX = 1_024
 """Over-size numbers remembered; a publisher that sends more of them has stopped being followable."""
+
+REBUILT = "built anew from the beginning"
+"""Why a record is dropped within a life."""
 
 
 class Life:
@@ -27,10 +30,11 @@ class Life:
     # The whole mutable state, beside the counters:
     #   applied     the last number applied or passed over; None before the first
     #   live_last   the highest number heard live
-    #   last        the last batch applied, for the byte check; None behind an over-size one: an answer would meet it
+    #   last        the last batch applied, for the byte check; below `applied` if more was passed over since
     #   waiting     batches, all above `applied`: kept until the hole below is filled or given up
     #   _digests    of batches whose number may be heard a second time
     #   _never      numbers too large to receive: passed over when their turn comes, never asked for
+    #   _reborn     there was a life before this one
     #   _emptied    the index was told that this life is empty, and nothing was applied since
 
     def __init__(self, options: SequenceOptions, counters: Counters, replay: Replay, bookmark: Bookmark | None) -> None:
@@ -43,6 +47,7 @@ class Life:
         self._digests = Digests(options.digests_max)
         self._never: set[int] = set()
         self._emptied = False
+        self._reborn = False
 
     @property
     def expected(self) -> int:
@@ -50,9 +55,19 @@ class Life:
         return 0 if self.applied is None else self.applied + 1
 
     @property
+    def remembered(self) -> int:
+        """Numbers whose bytes are known by their digest."""
+        return len(self._digests)
+
+    @property
     def is_behind(self) -> bool:
         """Whether the live stream has shown a number that is not applied yet."""
         return self.live_last is not None and (self.applied is None or self.applied < self.live_last)
+
+    @property
+    def may_be_empty(self) -> bool:
+        """Whether this life followed another, and nothing has been heard of it, not even that it is empty."""
+        return self._reborn and not self._emptied and self.applied is None and self.live_last is None
 
     @property
     def is_in_step(self) -> bool:
@@ -67,6 +82,8 @@ class Life:
 
     def differs(self, number: int, payload: Payload) -> bool:
         """Whether this number is known with other bytes."""
+        if self.last is not None and number == number_of(self.last):
+            return not is_same(self.last, payload)
         if number in self._digests:
             return self._digests.differs(number, payload)
         waiting = self.waiting.get(number)
@@ -75,7 +92,7 @@ class Life:
     # ------------------------------------------------------------------ frames
 
     def take(self, out: list[Instruction], number: int, payload: Payload, *, held: bool = False) -> None:
-        """Apply a frame, keep it, or drop it as known."""
+        """Apply a frame and what waits for it, keep it, or drop it as known."""
         if number < self.expected or number in self.waiting:
             out.append(self._counters.drop_duplicate())
         elif number == self.expected and not held:
@@ -94,6 +111,21 @@ class Life:
         self.applied = self.live_last = self.applied + count
         self.last = (self.applied, payload)
 
+    def take_replayed(self, out: list[Instruction], number: int, payload: Payload) -> None:
+        """
+        Apply a frame of an answer, and nothing that waits behind it: the answer itself says what comes next.
+
+        The next one may wait already, as a frame of a life that ended before the answer was given.
+        """
+        if number in self.waiting:
+            out.append(self._counters.drop_duplicate())
+            self._apply(out, number, self.waiting.take(number))
+        elif number < self.expected:
+            out.append(self._counters.drop_duplicate())
+        else:
+            self._apply(out, number, payload)
+        self._step_over(out)
+
     def keep(self, out: list[Instruction], number: int, payload: Payload) -> None:
         """Keep a frame above a hole, within the bounds."""
         if number in self.waiting:
@@ -109,16 +141,17 @@ class Life:
 
     def advance(self, out: list[Instruction]) -> None:
         """Apply what waits, as far as its numbers follow."""
-        while True:
-            expected = self.expected
-            if expected in self.waiting:
-                self._apply(out, expected, self.waiting.take(expected))
-            elif expected in self._never:
-                self._never.discard(expected)
-                self._counters.unfilled += 1
-                self.applied, self.last = expected, None
-            else:
-                return
+        self._step_over(out)
+        while (expected := self.expected) in self.waiting:
+            self._apply(out, expected, self.waiting.take(expected))
+            self._step_over(out)
+
+    def _step_over(self, out: list[Instruction]) -> None:
+        while (expected := self.expected) in self._never:
+            self._never.discard(expected)
+            self._counters.unfilled += 1
+            self.applied = expected
+            out.append(Doubt(OVERSIZE))  # now, and not when it was heard of: a batch in between may clear doubt
 
     def _apply(self, out: list[Instruction], number: int, payload: Payload) -> None:
         if self._emptied and number != 0:
@@ -134,11 +167,15 @@ class Life:
     # ------------------------------------------------------------------ holes
 
     def pass_over(self, out: list[Instruction], number: int, *, held: bool = False) -> None:
-        """Take note that a number is too large to be had."""
-        if number >= self.expected and len(self._never) < NEVER_MAX:
-            self._never.add(number)
-            if not held:
-                self.advance(out)
+        """Take note that a number is too large to be had; one that was passed over before is no news."""
+        if number < self.expected:
+            return
+        if len(self._never) >= NEVER_MAX:
+            out.append(Doubt(OVERSIZE))
+            return
+        self._never.add(number)
+        if not held:
+            self.advance(out)
 
     def jump(self, out: list[Instruction], lowest: int) -> None:
         """Pass over the hole below the lowest waiting frame: the numbers tell the index."""
@@ -152,8 +189,7 @@ class Life:
         if self.expected < number:
             self._counters.unfilled += self.applied is not None
             self.applied = number - 1
-        self.take(out, number, payload)
-        self.advance(out)
+        self.take_replayed(out, number, payload)
 
     def abandon_holes(self, out: list[Instruction]) -> None:
         """Apply what waits over its holes, and look for nothing that was heard of."""
@@ -177,13 +213,32 @@ class Life:
             self._counters.dropped[reason] += len(self.waiting)
         self.waiting.clear()
 
-    def restart(self, out: list[Instruction], reason: str, *, empty: bool) -> None:
-        """Begin a new life, of which `empty` says that it has published nothing."""
+    def forget_heard(self, reason: str) -> None:
+        """Drop what was heard of, when no batch of it has been applied: it may be another life's."""
+        self.throw_away(reason)
+        self._never.clear()
+        self.applied = self.live_last = None
+
+    def begin_again(self, out: list[Instruction]) -> None:
+        """Drop the record of this life, to be built anew from number 0 on; what is heard live stays heard."""
+        self._counters.rebuilds += 1
+        self.applied = self.last = None
+        self._emptied = False
+        out.append(Reset(REBUILT))
+
+    def be_empty(self, out: list[Instruction]) -> None:
+        """Take note that nothing has been published in this life."""
+        assert self.applied is None
+        self._emptied = True
+        out.append(Empty())
+
+    def restart(self, out: list[Instruction], reason: str) -> None:
+        """Begin a new life."""
         self._counters.restarts += 1
         self.throw_away(OLD_LIFE)
         self._digests.clear()
         self._never.clear()
         self.applied = self.live_last = None
         self.last = None
-        self._emptied = empty
-        out.append(Reset(reason, empty))
+        self._emptied, self._reborn = False, True
+        out.append(Reset(reason))

@@ -106,12 +106,15 @@ class Link:
 
     # The mutable state, guarded by `_lock` where other threads look:
     #   _line, _question    the open sockets; _line_state, _question_state what their monitors told
+    #   _turns_heard        turns in which the line was read while an answer waited; None once the answer is read
     #   _wanted             the start of a replay that is to be asked for once there is a slot
     #   _reopen_at          when the line is opened (again); None while it is open
     #   _detached           nothing may be applied any more
     #   error, _index_errors, _failed
 
-    def __init__(self, source: Source, home: Home, rng: Random, bookmark: Bookmark | None) -> None:
+    def __init__(
+        self, source: Source, home: Home, rng: Random, bookmark: Bookmark | None, *, is_whole: bool = True
+    ) -> None:
         options = home.options
         self.source = source
         self.error: str | None = None
@@ -124,12 +127,14 @@ class Link:
             replay=Replay.NONE if source.replay is None else Replay.ASKED,
             phase=rng.random(),
             bookmark=bookmark,
+            is_whole=is_whole,
         )
         self._backoff = Backoff(options.reconnect_first_s, options.reconnect_max_s, rng)
         self._line: Line | None = None
         self._line_state = _Connection()
         self._question: Question | None = None
         self._question_state = _Connection()
+        self._turns_heard: int | None = None
         self._wanted: int | None = None
         self._reopen_at: float | None = 0.0
         self._detached = False
@@ -242,7 +247,8 @@ class Link:
             for frames in heard if self._home.tap is not None else ():
                 self._tap(PUB, frames)
             self._take(heard, now)
-        self._read_answer(now)
+        if not self._has_to_hear_out():
+            self._read_answer(now)
         line, question = self._line, self._question
         return (line is not None and line.has_more()) or (question is not None and question.has_more())
 
@@ -268,6 +274,21 @@ class Link:
             else:
                 self._obey(feed(self._sequence, PUB, heard[at], now), now)
             at += count or 1
+
+    def _has_to_hear_out(self) -> bool:
+        """
+        Whether the line comes before an answer: what an engine said before it died is told before its heir answers.
+
+        Of a line that never runs dry, all that was on it when the answer came is read after so many turns.
+        """
+        line, question, options = self._line, self._question, self._home.options
+        if line is None or question is None or self._turns_heard is None or not question.has_more():
+            return False
+        if line.has_more() and self._turns_heard * options.burst_frames < 2 * options.queue_frames_max:
+            self._turns_heard += 1
+            return True
+        self._turns_heard = None
+        return False
 
     def _read_answer(self, now: float) -> None:
         # Message by message: one of them may be the reason to throw the others away with their socket.
@@ -431,6 +452,7 @@ class Link:
             self.error = f"replay endpoint {endpoint} cannot be used: {error}"
             return  # its time runs out like that of one without an answer
         self._question_state = _Connection()
+        self._turns_heard = 0
         self._home.watch(self._question, self)
         self._sequence.replay_sent(now)
 

@@ -13,6 +13,7 @@ by a method; what is to be done comes back as a tuple of instructions, to be obe
     connected again                RequestReplay(last), live frames wait meanwhile. Same bytes: the same life.
                                    Other bytes, or nothing at all: restart. Only later ones: wrapped, Doubt
     silent for a while             the same question, without waiting
+    given up for want of answers   RequestReplay(0) again after a while; from 0 on the record is built anew (Reset)
 
 Three files below it do the steps: `life` applies, keeps and passes over; `answers` asks for replays and judges what
 comes; `waiting` remembers within bounds.
@@ -29,7 +30,7 @@ from collections.abc import Sequence as Seq
 
 from kvsync.stream.answers import Answers
 from kvsync.stream.bookmark import Bookmark, bookmark_of, digest
-from kvsync.stream.counters import END_MARKER, OVERSIZE, RECONNECT, UNVERIFIED, Counters
+from kvsync.stream.counters import END_MARKER, RECONNECT, UNVERIFIED, Counters
 from kvsync.stream.frames import (
     NUMBER_MAX,
     PUB,
@@ -45,7 +46,7 @@ from kvsync.stream.frames import (
 from kvsync.stream.instructions import Doubt, Instruction, Payload
 from kvsync.stream.life import Life
 from kvsync.stream.options import SequenceOptions
-from kvsync.stream.question import Purpose, Replay
+from kvsync.stream.question import Replay
 
 __all__ = ["Bookmark", "Counters", "Replay", "Sequence", "digest", "feed"]
 
@@ -55,7 +56,7 @@ class Sequence:
     The order of one engine's frames.
 
     `phase` in [0, 1) spreads the probes of many engines in time. `bookmark` is where an earlier process
-    stopped: the first connection is then treated as a reconnection.
+    stopped: the first connection is then treated as a reconnection. What it left is whole, or owed, see `owes_rebuild`.
     """
 
     # The whole mutable state, beside the counters, the life and the questions about it:
@@ -64,6 +65,7 @@ class Sequence:
     #   _unread     live frames to come that may be of a connection before
     #   _connects   connections since the last live frame that was made use of
     #   _probe_at   when a silent stream is probed
+    #   _rebuild_at when what was given up is tried again
 
     def __init__(
         self,
@@ -72,6 +74,7 @@ class Sequence:
         replay: Replay = Replay.ASKED,
         phase: float = 0.0,
         bookmark: Bookmark | None = None,
+        is_whole: bool = True,
     ) -> None:
         self.options = SequenceOptions() if options is None else options
         self.counters = Counters()
@@ -80,9 +83,11 @@ class Sequence:
         self._replay = replay
         self._life = Life(self.options, self.counters, replay, bookmark)
         self._answers = Answers(self.options, self.counters, replay, self._life)
+        self._answers.owes = not is_whole
         # Between half and nine tenths of the allowed silence: early enough for the answer to be in time.
         self._probe_after = self.options.probe_idle_s * (0.5 + 0.4 * phase)
         self._probe_at = 0.0
+        self._rebuild_at = 0.0
         self._was_connected = False
         self._unread = 0
         self._connects = 0
@@ -102,7 +107,7 @@ class Sequence:
         if not self.connected and self._replay is not Replay.GIVEN:
             return "disconnected" if self._was_connected else "connecting"
         asked = self._answers.asked
-        behind = asked is not None and asked.purpose is not Purpose.PROBE
+        behind = asked is not None and (not asked.is_idle or self._life.is_behind)
         return "replaying" if behind or self._life.waiting else "live"
 
     @property
@@ -126,6 +131,21 @@ class Sequence:
         return len(self._life.waiting)
 
     @property
+    def waiting_bytes(self) -> int:
+        """The bytes of what is kept above a hole."""
+        return self._life.waiting.bytes
+
+    @property
+    def remembered(self) -> int:
+        """How many numbers are known by their digests."""
+        return self._life.remembered
+
+    @property
+    def owes_rebuild(self) -> bool:
+        """Whether something was given up for want of an answer: it is tried again from the beginning."""
+        return self._answers.owes
+
+    @property
     def replay_available(self) -> bool | None:
         """Whether the last replay asked for was answered; None before the first, False without a port."""
         return False if self._replay is Replay.NONE else self._answers.available
@@ -138,7 +158,10 @@ class Sequence:
     def wants_probe(self, now: float) -> bool:
         """Whether the next `tick` would probe, if it may."""
         idle = self._replay is Replay.ASKED and self.connected and self._answers.asked is None
-        return idle and now >= self._probe_at
+        return idle and (now >= self._probe_at or self._is_to_be_rebuilt(now))
+
+    def _is_to_be_rebuilt(self, now: float) -> bool:
+        return self._answers.owes and now >= self._rebuild_at
 
     # ------------------------------------------------------------------ frames
 
@@ -150,6 +173,8 @@ class Sequence:
         out: list[Instruction] = []
         life, answers = self._life, self._answers
         went_back = life.live_last is not None and number <= life.live_last
+        if answers.unverified and life.live_last is None and life.applied is not None:
+            went_back = number <= life.applied  # no answer of this connection can have run ahead
         if went_back and self._connects <= 1:
             self._unread = 0  # what comes from here on is of the new life too
         is_unread = self._count_unread()
@@ -240,13 +265,12 @@ class Sequence:
         self._answers.forgive()
         if not again and self._answers.asked is not None:
             return ()  # a live frame was faster than the news of the connection
-        known = again and life.applied is not None
+        known = again and life.last is not None
         self._unread = unread if again else 0
         self._connects += 1
         if again and not known:
-            life.throw_away(RECONNECT)  # of whatever life they were, this one's answer begins at 0
-            life.live_last = None
-        if self._replay is Replay.ASKED and known and life.last is not None:
+            life.forget_heard(RECONNECT)  # of whatever life it was, this one's answer begins at 0
+        if self._replay is Replay.ASKED and known:
             self._answers.verify(out, now)
             return tuple(out)
         if known:
@@ -267,6 +291,7 @@ class Sequence:
         out: list[Instruction] = []
         if self._answers.asked is not None:
             self._put_off_probe(now)
+            self._rebuild_at = now + self._probe_after
             self._answers.fail(out, now, connected=self.connected)
         return tuple(out)
 
@@ -277,8 +302,8 @@ class Sequence:
         It was the one after the last heard: a connection keeps its order.
         """
         self.counters.oversize += 1
-        out: list[Instruction] = [Doubt(OVERSIZE)]
-        if self._life.live_last is not None:
+        out: list[Instruction] = []
+        if self._life.live_last is not None:  # else nobody knows which, and the next connection asks for all
             self._life.live_last += 1
             self._life.pass_over(out, self._life.live_last, held=self._answers.are_held)
         return tuple(out)
@@ -295,7 +320,11 @@ class Sequence:
             return self.replay_failed(now)
         out: list[Instruction] = []
         if may_probe and self.wants_probe(now):
-            self._answers.probe(out, now)
+            if self._is_to_be_rebuilt(now):
+                self._rebuild_at = now + self._probe_after
+                self._answers.rebuild(out, now)
+            else:
+                self._answers.probe(out, now)
         return tuple(out)
 
     def give_up(self) -> tuple[Instruction, ...]:

@@ -102,10 +102,12 @@ class Subscriber:
                 self._thread = threading.Thread(target=self._run, name="kvsync-stream", daemon=True)
                 self._thread.start()
 
-    def add(self, source: Source, bookmark: Bookmark | None = None) -> None:
+    def add(self, source: Source, bookmark: Bookmark | None = None, *, is_whole: bool = True) -> None:
         """
         Follow an engine, from where `bookmark` says if its record in the index is still at hand.
 
+        A record that was not exact when it was saved is not whole: it is built anew as soon as the engine's buffer is
+        seen to reach back to the beginning.
         Without one a record of the engine belongs to an unknown past and is removed. Raises `ConfigError` for
         a source that cannot be used or an engine that is followed elsewhere; a port that does not answer is no
         error but a status, and tried for ever.
@@ -123,7 +125,7 @@ class Subscriber:
                 return
             if len(self._links) >= self.options.engines_max:
                 raise CapacityError(f"engine {source.engine} is one too many: raise engines_max ({len(self._links)})")
-            link = Link(source, self, Random(self._rng.random()), bookmark)
+            link = Link(source, self, Random(self._rng.random()), bookmark, is_whole=is_whole)
             self._links[source.engine] = link
             make_room(len(self._links))
             self._command(lambda: self._open(link))

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from kvsync.stream.instructions import Apply, Confirm, Doubt, Drop, Instruction, Payload, RequestReplay, Reset
+from kvsync.stream.instructions import Apply, Confirm, Doubt, Drop, Empty, Instruction, Payload, RequestReplay, Reset
 from kvsync.types import Applied, Engine
 
 
@@ -40,10 +40,10 @@ def carry_out(instruction: Instruction, target: Target, engine: Engine, model: s
     match instruction:
         case Apply(sequence, payload):
             target.apply(engine, payload, model=model, sequence=sequence)
-        case Reset(_, empty):
+        case Reset():
             target.restart(engine)
-            if empty:
-                target.clear(engine)
+        case Empty():
+            target.clear(engine)
         case Doubt(reason):
             target.doubt(engine, reason)
         case Confirm():

@@ -31,6 +31,11 @@ class Waiting:
         return f"<Waiting {len(self)} frames, {self._bytes} bytes>"
 
     @property
+    def bytes(self) -> int:
+        """The size of all payloads."""
+        return self._bytes
+
+    @property
     def is_overfull(self) -> bool:
         return len(self._payloads) > self._frames_max or self._bytes > self._bytes_max
 
@@ -76,6 +81,9 @@ class Digests:
 
     def __contains__(self, number: int) -> bool:
         return number in self._digests
+
+    def __len__(self) -> int:
+        return len(self._digests)
 
     def note(self, number: int, payload: Payload) -> None:
         """Remember a batch."""

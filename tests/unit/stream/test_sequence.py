@@ -1,11 +1,11 @@
-"""What comes of each thing a stream can do, told one by one; the adversary next door mixes them."""
+"""What comes of each thing a stream can do, told one by one; tests/unit/testing/faults mixes them."""
 
 from __future__ import annotations
 
 import pytest
-from tests.unit.stream.adversary import is_balanced
 
-from kvsync.stream.instructions import Apply, Confirm, Doubt, Drop, Instruction, RequestReplay, Reset
+from kvsync.stream.answers import OVERSIZE_ROW_MAX
+from kvsync.stream.instructions import Apply, Confirm, Doubt, Drop, Empty, Instruction, RequestReplay, Reset
 from kvsync.stream.options import SequenceOptions
 from kvsync.stream.sequence import Bookmark, Replay, Sequence, digest, feed
 
@@ -44,6 +44,15 @@ def replayed(sequence: Sequence, number: int, life: int = 0, now: float = 0.0) -
     return sequence.replayed(number, payload(number, life), now)
 
 
+def is_balanced(sequence: Sequence) -> bool:
+    """
+    Whether every frame is accounted for.
+    """
+    counters = sequence.counters
+    known = counters.applied + counters.duplicate + sum(counters.dropped.values()) + sequence.waiting
+    return counters.received == known
+
+
 def following(count: int, replay: Replay = Replay.ASKED) -> Sequence:
     """
     A sequence that has met an engine at its beginning and heard `count` batches live.
@@ -71,8 +80,8 @@ def test_a_late_contact_is_caught_up_by_the_replay() -> None:
     sequence.connect(0.0)
     assert live(sequence, 2) == ()
     assert replayed(sequence, 0) == applies(0)
-    assert replayed(sequence, 1) == applies(1, 2)
-    assert replayed(sequence, 2) == (DUPLICATE,)
+    assert replayed(sequence, 1) == applies(1)
+    assert replayed(sequence, 2) == (DUPLICATE, *applies(2))
     assert sequence.replay_ended(0.0) == (END,)
     assert sequence.state == "live"
 
@@ -109,13 +118,16 @@ def test_an_empty_engine_says_nothing() -> None:
 # ---------------------------------------------------------------------- gaps
 
 
-def test_a_gap_is_asked_for_from_its_first_number() -> None:
-    """The frame above a gap waits, and one request is sent for however many follow it."""
+def test_a_gap_is_asked_for_from_the_last_batch() -> None:
+    """The frame above a gap waits, and one request is sent for however many follow it; its answer proves itself."""
     sequence = following(3)
-    assert live(sequence, 5) == (RequestReplay(3),)
+    assert live(sequence, 5) == (RequestReplay(2),)
     assert live(sequence, 6) == ()
+    assert replayed(sequence, 2) == (DUPLICATE,)
     assert replayed(sequence, 3) == applies(3)
-    assert replayed(sequence, 4) == applies(4, 5, 6)
+    assert replayed(sequence, 4) == applies(4)
+    assert replayed(sequence, 5) == (DUPLICATE, *applies(5))
+    assert sequence.replay_ended(0.0) == (END, *applies(6))
     assert sequence.counters.gaps == 1
 
 
@@ -123,6 +135,7 @@ def test_a_gap_that_a_whole_answer_lacks_is_passed_over() -> None:
     """A complete answer without the missing number shows that it is gone."""
     sequence = following(3)
     live(sequence, 4)
+    assert replayed(sequence, 2) == (DUPLICATE,)
     assert replayed(sequence, 4) == (DUPLICATE, *applies(4))
     assert sequence.counters.unfilled == 1
 
@@ -139,20 +152,24 @@ def test_a_hole_inside_an_answer_is_asked_for_at_once() -> None:
     """Contiguity is checked inside the answer; it is resumed from the first hole, and what came above it is kept."""
     sequence = following(2)
     live(sequence, 6)
+    replayed(sequence, 1)
     assert replayed(sequence, 2) == applies(2)
-    assert replayed(sequence, 4) == (RequestReplay(3),)
-    assert replayed(sequence, 3) == applies(3, 4)
-    assert replayed(sequence, 4) == (DUPLICATE,)
-    assert replayed(sequence, 5) == applies(5, 6)
+    assert replayed(sequence, 4) == (RequestReplay(2),)
+    assert replayed(sequence, 2) == (DUPLICATE,)
+    assert replayed(sequence, 3) == applies(3)
+    assert replayed(sequence, 4) == (DUPLICATE, *applies(4))
+    assert replayed(sequence, 5) == applies(5)
+    assert replayed(sequence, 6) == (DUPLICATE, *applies(6))
 
 
 def test_an_answer_in_the_wrong_order_is_dropped() -> None:
     """A number at or below the one before it in the same answer is dropped, and does not put off the timeout."""
     sequence = following(2)
     live(sequence, 6)
+    replayed(sequence, 1)
     replayed(sequence, 2)
     assert replayed(sequence, 2, now=2.9) == (Drop("replay_order"),)
-    assert sequence.tick(3.0) == (RequestReplay(3),)
+    assert sequence.tick(3.0) == (RequestReplay(2),)
 
 
 def test_frames_of_a_replay_nobody_asked_for_are_dropped() -> None:
@@ -168,15 +185,16 @@ def test_waiting_frames_are_bounded_and_asked_for_again() -> None:
     assert sequence.waiting == 4
     assert live(sequence, 6) == (Drop("overflow"),)
     assert (sequence.waiting, sequence.counters.dropped["overflow"]) == (0, 5)
+    replayed(sequence, 0)
     assert replayed(sequence, 1) == applies(1)
-    assert sequence.replay_ended(0.0) == (END, RequestReplay(2))
+    assert sequence.replay_ended(0.0) == (END, RequestReplay(1))
     assert is_balanced(sequence)
 
 
 def test_waiting_frames_are_bounded_in_bytes() -> None:
     """A few large frames overflow like many small ones."""
     sequence = following(1)
-    assert sequence.live(2, bytes(60), 0.0) == (RequestReplay(1),)
+    assert sequence.live(2, bytes(60), 0.0) == (RequestReplay(0),)
     assert sequence.live(3, bytes(60), 0.0) == (Drop("overflow"),)
 
 
@@ -185,7 +203,7 @@ def test_what_was_thrown_away_and_is_not_to_be_had_again_is_doubted() -> None:
     sequence = following(1)
     for number in range(2, 7):
         live(sequence, number)
-    assert sequence.tick(3.0) == (RequestReplay(1),)
+    assert sequence.tick(3.0) == (RequestReplay(0),)
     assert sequence.tick(6.0) == (Doubt("overflow"),)
     assert live(sequence, 7) == applies(7)
 
@@ -193,9 +211,9 @@ def test_what_was_thrown_away_and_is_not_to_be_had_again_is_doubted() -> None:
 def test_a_replay_without_progress_is_asked_for_again_and_then_given_up() -> None:
     """Two timeouts in a row end the patience; the frames that waited apply over the hole."""
     sequence = following(1)
-    assert live(sequence, 2) == (RequestReplay(1),)
+    assert live(sequence, 2) == (RequestReplay(0),)
     assert sequence.tick(2.9) == ()
-    assert sequence.tick(3.0) == (RequestReplay(1),)
+    assert sequence.tick(3.0) == (RequestReplay(0),)
     assert sequence.tick(6.0) == applies(2)
     assert sequence.replay_available is False
     assert sequence.counters.unfilled == 1
@@ -207,21 +225,23 @@ def test_a_port_that_failed_gets_one_chance_until_it_answers() -> None:
     live(sequence, 2)
     sequence.tick(3.0)
     sequence.tick(6.0)
-    assert live(sequence, 4, now=6.0) == (RequestReplay(3),)
+    assert live(sequence, 4, now=6.0) == (RequestReplay(2),)
     assert sequence.tick(9.0) == applies(4)
     live(sequence, 6, now=9.0)
     sequence.replay_ended(9.0)
     live(sequence, 8, now=9.0)
-    assert sequence.tick(12.0) == (RequestReplay(7),)
+    assert sequence.tick(12.0) == (RequestReplay(6),)
 
 
 def test_progress_renews_patience() -> None:
     """An answer that stops half-way is resumed as often as each brings something."""
     sequence = following(1)
     live(sequence, 9)
+    replayed(sequence, 0)
     for number in range(1, 6):
         assert replayed(sequence, number, now=number * 3.0) == applies(number)
-        assert sequence.tick(number * 3.0 + 3.0) == (RequestReplay(number + 1),)
+        assert sequence.tick(number * 3.0 + 3.0) == (RequestReplay(number),)
+        replayed(sequence, number, now=number * 3.0 + 3.0)
 
 
 def test_without_a_port_a_gap_is_passed_over_at_once() -> None:
@@ -313,7 +333,8 @@ def test_a_reconnection_verifies_the_last_batch() -> None:
     assert sequence.connect(1.0) == (RequestReplay(2),)
     assert live(sequence, 4) == ()
     assert replayed(sequence, 2) == (DUPLICATE,)
-    assert replayed(sequence, 3) == applies(3, 4)
+    assert replayed(sequence, 3) == applies(3)
+    assert replayed(sequence, 4) == (DUPLICATE, *applies(4))
     assert sequence.counters.restarts == 0
 
 
@@ -335,8 +356,8 @@ def test_an_empty_buffer_is_a_new_life() -> None:
     sequence.connect(1.0)
     instructions = sequence.replay_ended(1.0)
     assert isinstance(instructions[1], Reset)
-    assert instructions[1].empty
-    assert instructions[2:] == ()
+    assert instructions[2:] == (RequestReplay(0),)
+    assert sequence.replay_ended(1.0) == (END, Empty())
     assert live(sequence, 0, life=1) == applies(0, life=1)
 
 
@@ -400,8 +421,10 @@ def test_an_oversize_frame_does_not_end_a_verification() -> None:
     sequence = following(3)
     sequence.connect(1.0)
     live(sequence, 3)
-    assert sequence.oversize() == (Doubt("oversize"),)
-    assert replayed(sequence, 2) == (DUPLICATE, *applies(3))
+    assert sequence.oversize() == ()
+    assert replayed(sequence, 2) == (DUPLICATE,)
+    assert replayed(sequence, 3) == (DUPLICATE, *applies(3), Doubt("oversize"))
+    assert sequence.applied == 4
 
 
 def test_nothing_is_given_up_while_nobody_is_connected() -> None:
@@ -497,7 +520,7 @@ def test_a_probe_without_an_answer_changes_nothing() -> None:
     sequence.tick(9.0)
     assert sequence.tick(12.0) == ()
     live(sequence, 2, now=12.0)
-    assert sequence.tick(15.0) == (RequestReplay(1),)
+    assert sequence.tick(15.0) == (RequestReplay(0),)
 
 
 def test_a_buffer_without_room_is_not_taken_for_a_restart() -> None:
@@ -528,6 +551,7 @@ def test_a_new_life_taken_for_empty_is_reset_once_more_if_it_was_not() -> None:
     sequence = following(3)
     sequence.connect(0.0)
     sequence.replay_ended(0.0)
+    sequence.replay_ended(0.0)
     assert live(sequence, 2, life=1) == (RequestReplay(0),)
     again = Reset("the new life was not empty")
     assert replayed(sequence, 2, life=1) == (DUPLICATE, again, *applies(2, life=1))
@@ -537,11 +561,13 @@ def test_a_new_life_taken_for_empty_is_reset_once_more_if_it_was_not() -> None:
 
 
 def test_an_oversize_frame_is_never_asked_for() -> None:
-    """Its number is passed over, the record doubted, and the next question begins behind it."""
+    """Its number is passed over and the record doubted; a verification that meets it goes on behind it."""
     sequence = following(3)
     assert sequence.oversize() == (Doubt("oversize"),)
     sequence.disconnect()
-    assert sequence.connect(1.0) == (Doubt("unverified"), RequestReplay(4))
+    assert sequence.connect(1.0) == (RequestReplay(2),)
+    assert replayed(sequence, 2) == (DUPLICATE,)
+    assert sequence.oversize_replayed(1.0) == (RequestReplay(4),)
     assert replayed(sequence, 4) == applies(4)
 
 
@@ -550,7 +576,9 @@ def test_an_oversize_frame_above_a_hole_waits_for_its_turn() -> None:
     sequence = following(1)
     live(sequence, 2)
     sequence.oversize()
-    assert replayed(sequence, 1) == applies(1, 2)
+    replayed(sequence, 0)
+    assert replayed(sequence, 1) == applies(1)
+    assert replayed(sequence, 2) == (DUPLICATE, *applies(2), Doubt("oversize"))
     assert sequence.applied == 3
 
 
@@ -567,7 +595,9 @@ def test_answers_that_only_hold_oversize_frames_come_to_an_end() -> None:
     """The number of an over-size frame at the start of an answer is a guess, and guesses are limited."""
     sequence = Sequence(OPTIONS)
     sequence.connect(0.0)
-    assert sequence.oversize_replayed(0.0) == (Doubt("oversize"), RequestReplay(1))
+    for guess in range(OVERSIZE_ROW_MAX):
+        assert sequence.oversize_replayed(0.0) == (Doubt("oversize"), RequestReplay(guess + 1))
+    sequence.oversize_replayed(0.0)
     assert sequence.oversize_replayed(0.0) == (Doubt("oversize"),)
     assert sequence.asked is None
 

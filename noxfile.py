@@ -30,7 +30,7 @@ C_PATTERNS = [
     "csrc/src/**/*.[ch]",
     "csrc/tests/**/*.[ch]",
     "csrc/fuzz/*.[ch]",
-    "benchmarks/driver/*.c",
+    "benchmarks/driver/*.[ch]",
 ]
 WORKFLOWS = sorted(Path(".github/workflows").glob("*.yml"))
 STORIES = sorted(Path("tests/e2e").rglob("test_*.py"))

@@ -22,7 +22,7 @@ from benchmarks.checks import WrongAnswerError, expect
 from benchmarks.frames import Prompt, batches, generator, hashes_of, prompt, remove_events, store_events, tokens_of
 from benchmarks.sizes import PROMPT_BLOCKS, SIZES
 
-DRIVER: Final = Path(__file__).parent / "driver" / "driver.c"
+DRIVERS: Final = Path(__file__).parent / "driver"
 HOLDERS: Final = 8
 COLLECTED: Final = re.compile(r"Collected : (\d+)")
 
@@ -35,34 +35,49 @@ def core() -> Path:
     return Path(built or Path(__file__).parents[1]) / "csrc"
 
 
-def need_programs() -> None:
-    """Raise NotImplementedError, which asv takes for "skip", where valgrind or a compiler is missing."""
-    missing = [program for program in ("valgrind", "cc") if shutil.which(program) is None]
+def need(*programs: str) -> None:
+    """Raise NotImplementedError, which asv takes for "skip", where a program is missing."""
+    missing = [program for program in programs if shutil.which(program) is None]
     if missing:
         raise NotImplementedError(f"not found: {', '.join(missing)}; Debian: apt-get install valgrind gcc")
 
 
+def need_compiler() -> None:
+    """Skip without a compiler."""
+    need("cc")
+
+
+def need_programs() -> None:
+    """Skip without valgrind or a compiler."""
+    need("valgrind", "cc")
+
+
 @cache
-def driver() -> str:
-    """The driver, compiled once with the core as the extension is; removed at exit."""
+def compiled(name: str) -> str:
+    """A program of `driver/`, compiled once with the core as the extension is; removed at exit."""
     folder = tempfile.mkdtemp(prefix="kvsync-driver-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     made = f"{folder}/driver"
     sources = sorted(str(path) for path in (core() / "src").glob("*.c"))
     options = ["-std=gnu11", "-O3", f"-I{core() / 'include'}", "-pthread", "-o", made]
-    subprocess.run(["cc", *options, str(DRIVER), *sources], check=True)
+    subprocess.run(["cc", *options, str(DRIVERS / name), *sources], check=True)
     return made
+
+
+def write_script(script: Path, steps: Iterable[Step]) -> None:
+    """Steps as the drivers read them."""
+    with script.open("wb") as file:
+        for kind, engine, data in steps:
+            file.write(kind + struct.pack("=II", engine, len(data)) + data)
 
 
 def count(steps: Iterable[Step], matched: int) -> int:
     """Instructions of the counted steps of a script; `matched` engines hold what was asked for last."""
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder, "script")
-        with script.open("wb") as file:
-            for kind, engine, data in steps:
-                file.write(kind + struct.pack("=II", engine, len(data)) + data)
+        write_script(script, steps)
         valgrind = ["valgrind", "--tool=callgrind", "--toggle-collect=measured", "--callgrind-out-file=/dev/null"]
-        ran = subprocess.run([*valgrind, driver(), str(script)], check=True, capture_output=True, text=True)
+        ran = subprocess.run([*valgrind, compiled("driver.c"), str(script)], check=True, capture_output=True, text=True)
     expect("engines matched", int(ran.stdout), matched)
     found = COLLECTED.search(ran.stderr)
     if found is None:

@@ -36,6 +36,9 @@ class Sizes:
     instructions_blocks: int
     evict_bytes: int
     asked_s: float
+    fleet_engines: int
+    fleet_blocks: int
+    reader_laps: int
 
 
 MIB: Final = 1024 * 1024
@@ -56,6 +59,9 @@ FULL: Final = Sizes(
     instructions_blocks=16_384,
     evict_bytes=128 * MIB,
     asked_s=1.0,
+    fleet_engines=1_000,
+    fleet_blocks=2_048,
+    reader_laps=20_000,
 )
 
 QUICK: Final = Sizes(
@@ -74,6 +80,9 @@ QUICK: Final = Sizes(
     instructions_blocks=4_096,
     evict_bytes=64 * MIB,
     asked_s=1.0,
+    fleet_engines=1_000,
+    fleet_blocks=2_048,
+    reader_laps=5_000,
 )
 
 TINY: Final = Sizes(
@@ -92,6 +101,9 @@ TINY: Final = Sizes(
     instructions_blocks=512,
     evict_bytes=MIB,
     asked_s=0.02,
+    fleet_engines=8,
+    fleet_blocks=64,
+    reader_laps=50,
 )
 
 BY_NAME: Final = {"full": FULL, "quick": QUICK, "tiny": TINY}

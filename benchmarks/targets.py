@@ -82,6 +82,15 @@ def _query(
     return Target(row, f"bench_match.{where}", params, times(1e6), "us", False, target, dynamo, others)
 
 
+def _http(body: str, blocks: int, target: float | None = None, dynamo: float | None = None) -> Target:
+    row, params = f"HTTP query, {blocks:,} blocks, {body}, p50", (body, str(blocks))
+    return Target(row, "bench_http.Query.track_p50", params, times(1), "us", False, target, dynamo)
+
+
+def _reader(row: str, who: str, where: str, writer: str, unit: str = "us") -> Target:
+    return Target(row, f"bench_readers.{who}.{where}", (writer,), times(1), unit, unit != "us", None)
+
+
 def _memory(row: str, where: str, of: str, unit: str, target: float | None, others: str = "") -> Target:
     return Target(row, f"bench_memory.{where}", (of,), times(1), unit, False, target, None, others)
 
@@ -101,6 +110,10 @@ WALKERS: Final = str(SIZES.walk_engines)
 EIGHT: Final = "8 blocks, 32 a batch"
 ONE: Final = "1 block, 64 a batch"
 BUFFER: Final = "uint32 buffer"
+QUESTIONS: Final = (SIZES.walk_blocks // 4, SIZES.walk_blocks)
+LARGE: Final = (
+    f"{SIZES.fleet_engines:,} engines, {SIZES.fill_entries / 1e6:g}M entries, {SIZES.fleet_blocks:,} blocks asked, p99"
+)
 FEW, MANY = SIZES.clear_blocks
 FILL: Final = f"store, filling {SIZES.fill_entries / 1e6:g}M in random order"
 
@@ -124,6 +137,19 @@ TARGETS: Final = (
     _query("a miss, a block of tokens", "Miss.time_tokens", None, 2, 10.3),
     _query("a miss, a hash", "Miss.time_hashes", None, 2, 10.3),
     _query("score 3,750 keys x 96 pods", "Score.time_score", None, 50, None, "llm-d 84,000"),
+    Target(LARGE, "bench_fleet.Fleet.track_p99", (), times(1), "us", False, 60),
+    *(
+        _reader(f"a reader in {name}, {writer}, {which}", who, f"track_{which}", writer)
+        for name, who in (("C", "Core"), ("Python", "Threads"))
+        for which in ("p50", "p99")
+        for writer in ("idle", "under ingest")
+    ),
+    _reader("the writer meanwhile, C", "Core", "track_written", "under ingest", BLOCKS),
+    _http("raw", QUESTIONS[1], 1_000),
+    _http("raw", QUESTIONS[0]),
+    _http("JSON", QUESTIONS[0], None, 3_300),
+    _http("JSON", QUESTIONS[1]),
+    Target("parsing of this JSON alone", "bench_http.Parse.time_parse", ("JSON",), times(1e6), "us", False, None),
     _memory("memory by RSS, 64-bit hashes", "Entry.track_rss", "64 bits", "bytes/entry", 24, "Dynamo 72, smg 26.9"),
     _memory("memory by RSS, 32-byte hashes", "Entry.track_rss", "32 bytes", "bytes/entry", None),
     _memory("memory left with 10 %, tails gone", "Remains.track_rss", "tail", "%", 25),

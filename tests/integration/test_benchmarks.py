@@ -9,7 +9,7 @@ from tests.benchmarking import classes, load, run
 
 CLASSES = [
     pytest.param(kind, id=f"{name}.{kind.__name__}")
-    for name in ("bench_instructions", "bench_zmq")
+    for name in ("bench_http", "bench_instructions", "bench_readers", "bench_zmq")
     for kind in classes(name)
 ]
 
@@ -21,7 +21,9 @@ def test_benchmark(kind: type[Any]) -> None:
         returned = run(kind)
     except NotImplementedError as missing:
         pytest.skip(str(missing))
-    assert all(value > 0 for value in returned.values()), returned
+    # A benchmark that asv times returns nothing, and a writer that is not there writes nothing.
+    tracked = {name: value for name, value in returned.items() if value is not None and "written" not in name}
+    assert all(value > 0 for value in tracked.values()), tracked
 
 
 def test_our_side_of_the_peers() -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from tests.benchmarking import MODULES, classes, load, methods, run
 
-# A socket, a compiler and valgrind: tests/integration/test_benchmarks.py runs these.
-ELSEWHERE = {"bench_instructions", "bench_zmq"}
+# A socket, a compiler or valgrind: tests/integration/test_benchmarks.py runs these.
+ELSEWHERE = {"bench_http", "bench_instructions", "bench_readers", "bench_zmq"}
 
 CLASSES = [
     pytest.param(kind, id=f"{name}.{kind.__name__}")
@@ -30,6 +30,18 @@ def test_benchmark(kind: type[Any]) -> None:
     # The resident set of a process moves by whole pages for reasons of its own: at this size it says nothing.
     tracked = {name: value for name, value in run(kind).items() if name.startswith("track_") and "rss" not in name}
     assert all(value >= 0 for value in tracked.values()), tracked
+
+
+def test_every_target_names_a_benchmark() -> None:
+    """No row of the table waits for a value that no benchmark gives."""
+    for target in load("targets").TARGETS:
+        module, kind, method = target.benchmark.split(".")
+        benchmark = next(found for found in classes(module) if found.__name__ == kind)
+        assert method in methods(benchmark), target.benchmark
+        params = [values if isinstance(values, list) else [values] for values in getattr(benchmark, "params", ())]
+        assert [str(value) in map(str, values) for value, values in zip(target.params, params, strict=True)] == [
+            True
+        ] * len(params), target
 
 
 def test_wrong_answer_fails() -> None:

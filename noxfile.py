@@ -440,5 +440,7 @@ def bench_compare(session: nox.Session) -> None:
 @nox.session(name="bench-publish")
 def bench_publish(session: nox.Session) -> None:
     """Make pages of the benchmarks' history, in .asv/html; `asv preview` serves them."""
+    if not list(Path("benchmarks/results").glob("*/*.json")):
+        session.error("there is no history yet: `nox -s bench` on a quiet machine makes its next page")
     session.install(*group("bench"))
     session.run("asv", "publish", *session.posargs)

@@ -353,6 +353,11 @@ void kvs_export_free(const kvs_export *list);
 
 void kvs_index_stats(kvs_index *index, kvs_stats *stats);
 
+/* Read the token ids of a JSON array, of which `text` is what stands behind its '['; `tokens` has room for `capacity`.
+ * Any thread; needs no index. The bytes used up, with the ']'; 0 if this is anything but an array of at most `capacity`
+ * integers from 0 to 2^32 - 1, and then `count` is as it was.  Cost: one pass over the bytes. */
+size_t kvs_tokens_read(const char *text, size_t text_bytes, uint32_t *tokens, size_t capacity, size_t *count);
+
 /* ---- snapshots: docs/design/snapshot.md ---- */
 
 /* One engine's record as bytes, and its status, both as of one moment; free the bytes with kvs_bytes_free. Readers go on

@@ -73,6 +73,7 @@ static inline void *check_alloc(size_t bytes) {
 void tests_of_keys(void);
 void tests_of_runs(void);
 void tests_of_map(void);
+void tests_of_numbers(void);
 void tests_of_sets(void);
 void tests_of_decode(void);
 void tests_of_index(void);

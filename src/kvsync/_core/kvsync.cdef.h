@@ -192,6 +192,7 @@ kvs_status kvs_index_engine_save(kvs_index *index, uint32_t engine, kvs_engine_s
                                  size_t *count);
 void kvs_bytes_free(uint8_t *bytes);
 uint64_t kvs_index_seed(const kvs_index *index);
+size_t kvs_tokens_read(const char *text, size_t text_bytes, uint32_t *tokens, size_t capacity, size_t *count);
 kvs_status kvs_loading_begin(kvs_index *index, kvs_loading **loading);
 kvs_status kvs_loading_starts(kvs_loading *loading, const uint8_t *bytes, size_t count);
 kvs_status kvs_loading_engine(kvs_loading *loading, const char *model, size_t model_bytes, const uint8_t *bytes,

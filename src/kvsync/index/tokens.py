@@ -10,7 +10,7 @@ from array import array
 from collections.abc import Iterable
 from typing import Any, TypeAlias
 
-from kvsync._core import ffi
+from kvsync._core import ffi, lib
 
 Tokens: TypeAlias = Any
 """A list or other iterable of ints, or a C-contiguous one-dimensional buffer of uint32."""
@@ -77,3 +77,18 @@ def lend_hashes(block_hashes: Any) -> tuple[Any, int]:
     if view.ndim != 1 or view.itemsize != 8 or not view.c_contiguous or view.format not in UINT64_FORMATS:
         raise TypeError(f"block hashes are a buffer of format {view.format!r}: give contiguous uint64")
     return ffi.from_buffer(_UINT64, view), len(view)
+
+
+def read_json_tokens(text: bytes, at: int) -> tuple[array[int], int] | None:
+    """
+    The token ids of the JSON array behind whose "[" `at` is, and where the text goes on; None if it is anything else.
+
+    No Python object is made for a token: of 100,000 that would be most of what a question over HTTP costs.
+    """
+    tokens = array("I", bytes(4 * (text.count(b",", at) + 1)))
+    count = ffi.new("size_t *")
+    room = ffi.from_buffer(_UINT32, tokens)
+    used = lib.kvs_tokens_read(ffi.from_buffer(text) + at, len(text) - at, room, len(tokens), count)
+    ffi.release(room)
+    del tokens[count[0] :]
+    return (tokens, at + used) if used else None

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from kvsync._core import ffi
-from kvsync.index.tokens import lend_hashes, lend_tokens
+from kvsync.index.tokens import lend_hashes, lend_tokens, read_json_tokens
 
 TOKENS = [0, 1, 151_643, 2**32 - 1]
 HASHES = [0, 1, 2**63, 2**64 - 1]
@@ -149,3 +149,14 @@ def test_a_block_hash_must_fit(block_hash: int) -> None:
     """A block hash that is no uint64 is named as such."""
     with pytest.raises(ValueError, match=r"2\*\*64-1"):
         lend_hashes([block_hash])
+
+
+def test_token_ids_out_of_a_json_text() -> None:
+    """The array's numbers and the place behind it; None for what is no array of token ids."""
+    text = b'{"token_ids": [1, 22,4294967295], "n": [1,2,3]}'
+    read = read_json_tokens(text, text.index(b"[") + 1)
+    assert read is not None
+    assert (list(read[0]), text[read[1] :]) == ([1, 22, 4294967295], b', "n": [1,2,3]}')
+    assert read_json_tokens(b"[]", 1) == (array("I"), 2)
+    assert read_json_tokens(b"[1,4294967296]", 1) is None
+    assert read_json_tokens(b"[", 1) is None

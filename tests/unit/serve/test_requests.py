@@ -259,3 +259,55 @@ def test_a_body_without_a_model_is_refused() -> None:
     """There is no pod to send it to."""
     with pytest.raises(Problem, match="name the model"):
         read_openai({"prompt": "hi"}, tokens_max=MAX)
+
+
+TOKEN_TEXTS = st.sampled_from(["0", "7", "131072", "4294967295", "4294967296", "-1", "01", "1.0", "1e3", "true", '"1"'])
+
+
+def outcome(sent: bytes) -> tuple[Any, ...]:
+    """What becomes of a body: its prompt's parts, or what is said of it."""
+    try:
+        prompt = read_json(sent, tokens_max=MAX)
+    except Problem as problem:
+        return (str(problem),)
+    return prompt.model, list(prompt.tokens), prompt.text, prompt.lora, prompt.extra_keys
+
+
+def outcome_of_the_whole(sent: bytes) -> tuple[Any, ...]:
+    """The same when the token ids are not read apart."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kvsync.serve.requests.read_json_tokens", lambda text, at: None)
+        return outcome(sent)
+
+
+@given(
+    st.lists(TOKEN_TEXTS, max_size=5),
+    st.sampled_from([",", ", ", " ,\n\t", ",,", ";"]),
+    st.sampled_from(["", "]", " "]),
+)
+def test_token_ids_read_apart_are_the_same(tokens: list[str], comma: str, end: str) -> None:
+    """However they are written, right or wrong, the answer is that of the body read as a whole."""
+    sent = ('{"model": "m", "token_ids" : [ ' + comma.join(tokens) + " ]" + end + ', "lora": "l"}').encode()
+    assert outcome(sent) == outcome_of_the_whole(sent)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b'{"model": "m", "token_ids": [1, 2]}',
+        b'{"token_ids": [1, 2], "model": "m", "lora": ""}',
+        b'{"token_ids": [1, 2], "model": "m", "prompt": "x"}',
+        b'{"model": "m", "prompt": "\\"token_ids\\": [1, 2]"}',
+        b'{"model": "m", "extra_keys": {"token_ids": [1, 2]}}',
+        b'{"model": "m", "prompt": [3], "extra_keys": {"token_ids": [1, 2]}}',
+        b'{"model": "m", "token_ids": [1, 2], "token_ids": [3]}',
+        b'{"model": "m", "token_ids": [[1, 2]]}',
+        b'{"model": "m", "token_ids": [1, 2}',
+        b'{"model": "m", "token_ids": [1, 2]',
+        b'{"model": "m", "token_ids": [',
+        b'{"model": "token_ids", "token_ids": [1]}',
+    ],
+)
+def test_token_ids_are_only_those_of_the_body_itself(sent: bytes) -> None:
+    """A list of that name elsewhere, or twice, or cut, changes nothing of the answer."""
+    assert outcome(sent) == outcome_of_the_whole(sent)

@@ -177,8 +177,9 @@ static inline void plain_look_for_loss(struct plain *plain, int m, int parent) {
 }
 
 static inline int plain_is_told_again(const struct plain *plain, int m, const int *blocks, int count) {
-  if (m != 0 || plain_parent(blocks[0]) >= 0 || count < 2) return 0;
+  if (m != 0 || plain_parent(blocks[0]) >= 0) return 0;
   if (plain->media[m].trust != KVS_TRUST_EXACT) return 1;
+  if (count < 2) return 0;
   for (int i = 0; i < count; i++)
     if (plain->media[m].copies[blocks[i]] == 0) return 0;
   return 1;

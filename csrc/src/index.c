@@ -373,6 +373,7 @@ void kvs__engine_status(const struct kvs__engine *engine, kvs_engine_status *sta
   status->entries = engine->held;
   status->orphans = engine->orphans_live;
   status->media_count = engine->media_count;
+  status->groups_count = engine->groups_count;
   status->dialect = engine->dialect;
   status->trust = kvs__record_trust(engine);
   for (int pass = 0; pass < 2 && status->block_size == 0; pass++)

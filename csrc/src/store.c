@@ -85,8 +85,9 @@ static int gpu_groups(const struct kvs__engine *engine) {
 static int reannouncement(kvs_index *index, struct kvs__engine *engine, const struct kvs__event *event,
                           uint32_t kind, int gpu) {
   const struct kvs__medium *medium = &engine->media[engine->kinds[kind]->medium];
-  if (!gpu || event->has_parent || event->hashes_count < 2 || gpu_groups(engine) != 1) return 0;
-  return medium->trust != KVS_TRUST_EXACT || all_held(index, engine, event, kind);
+  if (!gpu || event->has_parent || gpu_groups(engine) != 1) return 0;
+  if (medium->trust != KVS_TRUST_EXACT) return 1;
+  return event->hashes_count >= 2 && all_held(index, engine, event, kind);
 }
 
 /* What the next block of an event hangs on. */

@@ -111,6 +111,7 @@ typedef struct kvs_engine_status {
   uint64_t orphans;
   uint32_t block_size;
   uint32_t media_count;
+  uint32_t groups_count;
   uint8_t dialect;
   uint8_t trust;
   uint64_t counters[...];

@@ -475,6 +475,7 @@ class Index:
             block_size=status.block_size or None,
             dialect=DIALECT_BY_NUMBER[status.dialect],
             orphans=status.orphans,
+            groups=status.groups_count,
             counters=dict(zip(COUNTER_NAMES, status.counters, strict=True)),
             lag=Lag(tuple(status.lag.counts), status.lag.seconds, status.lag.ahead, status.lag.last),
         )

@@ -54,7 +54,8 @@ class Record:
     What is known of one engine.
 
     `trust` is the worst over `media`; `sequence` the last number applied; `lives` 1 plus its restarts; `block_size` in
-    tokens, as learned from its stores; `orphans` wait for their predecessor; `counters`
+    tokens, as learned from its stores; `orphans` wait for their predecessor; `groups` counts the KV groups named in
+    this life; `counters`
     counts events and hashes by what became of them, over all lives (docs/design/index.md). `lag` depends on two clocks.
     """
 
@@ -68,4 +69,5 @@ class Record:
     dialect: str | None
     orphans: int
     counters: Mapping[str, int]
+    groups: int = 0
     lag: Lag = field(default=NO_LAG, compare=False)

@@ -368,12 +368,12 @@ class Record:
             self.doubt(GPU, PARENT_MISSING)
 
     def is_reannouncement(self, event: StoredEvent, medium: Medium) -> bool:
-        if event.medium != GPU or event.parent is not None or len(event.hashes) < 2:
+        if event.medium != GPU or event.parent is not None or self.groups_stored_on_gpu != {event.group}:
             return False
-        if self.groups_stored_on_gpu != {event.group}:
-            return False
+        if medium.trust is not Trust.EXACT:
+            return True
         entries = self.kinds[KindKey(GPU, event.group)]
-        return medium.trust is not Trust.EXACT or all(engine_hash in entries for engine_hash in event.hashes)
+        return len(event.hashes) >= 2 and all(engine_hash in entries for engine_hash in event.hashes)
 
     def enter(self, slot: Slot, spares_copies: bool, tally: Tally) -> None:
         """Count one more copy, or none where the event only tells again what is held."""

@@ -134,6 +134,13 @@ def test_without_exact_trust_a_prefix_told_again_keeps_the_lower_bound(told: Tol
     assert told.held() == {1: 1, 2: 1, 3: 1}
 
 
+def test_without_exact_trust_also_one_block_told_again_is_no_copy(told: Told) -> None:
+    """Whether it was a copy nobody can tell; no more copies are counted than there surely are."""
+    told(chain(A, BB), number=5)
+    assert told(chain(A)) == Applied(reannounced=1)
+    assert told.held() == {1: 1, 2: 1}
+
+
 def test_hashes_of_every_kind_are_themselves(told: Told) -> None:
     """Integers by their 64 bits, bytes by all of them; the two are never equal."""
     told(Stored((b"\x01", b"\x00\x01", 1, (1 << 64) - 1), None, A + BB + C + D, B))
@@ -296,7 +303,7 @@ def test_a_hole_makes_everything_doubtful_until_told_again(told: Told) -> None:
     told(chain(A), chain(A), chain(BB, first=2, parent=1))
     told(number=3)
     assert (told.trust(), told.match(A, BB).trust, told.blocks(A, BB)) == (Trust.STALE, Trust.STALE, 2)
-    assert told(chain(A)) == Applied(stored=1)
+    assert told(chain(A)) == Applied(reannounced=1)
     assert told.held() == {1: 1, 2: 1}
     assert told(Removed((2,))) == Applied(removed=1)
     assert (told.held(), told.trust(), told.count("gaps")) == ({1: 1}, Trust.PARTIAL, 1)

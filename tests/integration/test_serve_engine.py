@@ -42,8 +42,8 @@ async def engine(name: str, *flags: str) -> AsyncIterator[tuple[asyncio.subproce
     try:
         assert process.stdout is not None
         ready = json.loads(await process.stdout.readline())
-        fields = {"name": name, "http": ready["http"], "model": MODEL}
-        yield process, pod_of(fields | {"events": ready["events"][0], "replay": ready["replay"][0]}, name)
+        fields = {"name": name, "http": ready["http"], "model": MODEL, "events": ready["events"][0]}
+        yield process, pod_of(fields | ({"replay": ready["replay"][0]} if ready["replay"] else {}), name)
     finally:
         if process.returncode is None:
             process.kill()

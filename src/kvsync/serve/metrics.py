@@ -39,6 +39,7 @@ class Metrics:
         self.retries = self._counter("retries", "Requests sent on to another pod.")
         self.cancelled = self._counter("cancelled", "Requests whose client went away.", "pod")
         self.snapshots_given = self._counter("snapshots_given", "Snapshots given to siblings.")
+        self.repairs = self._counter("repairs", "Requests that asked for their prefix to be told again.", "pod", "rank")
         self.signals = self._counter("signals", "Looks at what engines say over HTTP.", "pod", "outcome")
         self.signal_doubts = self._counter(
             "signal_doubts", "Records doubted for what engines said.", "pod", "rank", "cause"

@@ -25,6 +25,7 @@ from kvsync.routing import Ask, Flight, Pick
 from kvsync.serve.parts import Parts, with_tokens
 from kvsync.serve.picker import Target
 from kvsync.serve.problems import Problem
+from kvsync.serve.repair import Repair
 from kvsync.serve.requests import NO_TOKENS, Prompt, model_of, read_document, read_openai
 from kvsync.serve.tokenizing import NoTokens
 from kvsync.serve.usage import UsageWatch
@@ -73,6 +74,7 @@ class Job:
 
     request: web.Request
     body: bytes
+    document: Mapping[str, Any]
     arrived: float
     prompt: Prompt
     target: Target
@@ -86,6 +88,7 @@ class Proxy:
     def __init__(self, parts: Parts, session: ClientSession) -> None:
         self._parts = parts
         self._session = session
+        self._repair = Repair(parts, session)
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -147,7 +150,7 @@ class Proxy:
             parts.metrics.degraded.labels(_reason(error)).inc()
             prompt, count = Prompt(target.model, NO_TOKENS), max(len(body) // 4, 1)
         ask = parts.picker.ask(prompt, target, prompt_tokens=count)
-        return Job(request, body, parts.clock(), prompt, target, ask, policy)
+        return Job(request, body, document, parts.clock(), prompt, target, ask, policy)
 
     async def _attempt(self, job: Job, failed: list[UpstreamFailed]) -> web.StreamResponse:
         parts = self._parts
@@ -182,7 +185,7 @@ class Proxy:
         try:
             return await self._session.post(
                 f"{pod.http}{job.request.path}{query}",
-                data=job.body,
+                data=self._repair.body(job.body, job.document, pick, len(job.prompt.tokens)),
                 headers=self._request_headers(job.request, pod, pick.engine),
                 allow_redirects=False,
             )

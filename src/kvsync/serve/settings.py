@@ -139,6 +139,7 @@ class Settings(BaseSettings):
     prompt_tokens_max: Annotated[int, Field(ge=1)] = 1_048_576
     connect_seconds: Annotated[float, Field(gt=0)] = 2.0
     silence_seconds: Annotated[float, Field(gt=0)] = 600.0
+    repair: bool = False
     signals_seconds: Annotated[float, Field(ge=0, le=3_600, allow_inf_nan=False)] = 5.0
     ready_trust: Literal["exact", "partial", "stale"] = "exact"
     ready_coverage: Annotated[float, Field(ge=0, le=1)] = 0.0

@@ -39,6 +39,7 @@ class Sizes:
     fleet_engines: int
     fleet_blocks: int
     reader_laps: int
+    chat_chars: int
 
 
 MIB: Final = 1024 * 1024
@@ -62,6 +63,7 @@ FULL: Final = Sizes(
     fleet_engines=1_000,
     fleet_blocks=2_048,
     reader_laps=20_000,
+    chat_chars=100_000,
 )
 
 QUICK: Final = Sizes(
@@ -83,6 +85,7 @@ QUICK: Final = Sizes(
     fleet_engines=1_000,
     fleet_blocks=2_048,
     reader_laps=5_000,
+    chat_chars=100_000,
 )
 
 TINY: Final = Sizes(
@@ -104,6 +107,7 @@ TINY: Final = Sizes(
     fleet_engines=8,
     fleet_blocks=64,
     reader_laps=50,
+    chat_chars=2_000,
 )
 
 BY_NAME: Final = {"full": FULL, "quick": QUICK, "tiny": TINY}

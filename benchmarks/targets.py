@@ -106,6 +106,10 @@ def _snapshot(row: str, track: str, unit: str, target: float | None) -> Target:
     return Target(f"snapshot, {row}", f"bench_snapshot.Snapshot.{track}", (), times(1), unit, False, target)
 
 
+def _turn(row: str, track: str, kind: str, target: float | None) -> Target:
+    return Target(row, f"bench_tokens.Turn.{track}", (kind,), times(1e3), "ms", False, target)
+
+
 WALKERS: Final = str(SIZES.walk_engines)
 EIGHT: Final = "8 blocks, 32 a batch"
 ONE: Final = "1 block, 64 a batch"
@@ -163,4 +167,10 @@ TARGETS: Final = (
     _snapshot("memory beside the index", "track_peak", "bytes/entry", None),
     _snapshot("save", "track_save", "s", None),
     _snapshot("load", "track_load", "s", None),
+    _turn("100 KB chat to tokens, tekken", "time_fresh", "tekken", None),
+    _turn("its next turn, tekken", "time_next", "tekken", 2),
+    _turn("100 KB chat to tokens, tiktoken", "time_fresh", "tiktoken", None),
+    _turn("its next turn, tiktoken", "time_next", "tiktoken", 2),
+    _turn("100 KB chat to tokens, tokenizer.json", "time_fresh", "tokenizer.json", None),
+    _turn("its next turn, tokenizer.json", "time_next", "tokenizer.json", None),
 )

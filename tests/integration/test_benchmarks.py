@@ -1,4 +1,4 @@
-"""The benchmarks that need a socket, a compiler or valgrind, at a size that takes no time."""
+"""The benchmarks that need a socket, a compiler, valgrind or large tokenizers, at a size that takes no time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.benchmarking import classes, load, run
 
 CLASSES = [
     pytest.param(kind, id=f"{name}.{kind.__name__}")
-    for name in ("bench_http", "bench_instructions", "bench_readers", "bench_zmq")
+    for name in ("bench_http", "bench_instructions", "bench_readers", "bench_tokens", "bench_zmq")
     for kind in classes(name)
 ]
 

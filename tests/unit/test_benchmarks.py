@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from tests.benchmarking import MODULES, classes, load, methods, run
 
-# A socket, a compiler or valgrind: tests/integration/test_benchmarks.py runs these.
-ELSEWHERE = {"bench_http", "bench_instructions", "bench_readers", "bench_zmq"}
+# A socket, a compiler, valgrind or large tokenizers: tests/integration/test_benchmarks.py runs these.
+ELSEWHERE = {"bench_http", "bench_instructions", "bench_readers", "bench_tokens", "bench_zmq"}
 
 CLASSES = [
     pytest.param(kind, id=f"{name}.{kind.__name__}")

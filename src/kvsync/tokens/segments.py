@@ -4,10 +4,11 @@ The prefix-token cache: text that was tokenized before is not tokenized again.
 A text is cut from its beginning into segments of about `SPAN` characters, each ending at the first place behind that
 where a cut is proved to change nothing (`cuts`). Its ids are those of its segments, one after the other, so a segment's
 ids can be kept under its text and used wherever it comes again. Two texts that begin alike are cut alike as far as they
-agree: of the next turn of a conversation only the last segment and what is new are tokenized.
+agree: of the next turn of a conversation only what is new, and the segment before it, are tokenized.
 
-Nothing here is a guess: keys are the texts themselves, compared character by character, and where no cut is proved a
-text is one segment, which is not kept.
+What is left behind the last cut, or a short text, is kept as well: where a chat's messages are tokenized one by one,
+those ends are much of it. Nothing here is a guess: keys are the texts themselves, compared character by character. Of a
+tokenizer for which no cut is proved, long texts are not kept, and tokenized anew.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ from kvsync.tokens.cuts import Cuts
 
 SPAN = 768
 """Shorter ones cost more look-ups, longer ones a longer tail that is tokenized each time."""
+
+LAST_SPANS = 2
+"""How long the last part of a text may be, in spans, to be kept."""
 
 BYTES_MAX = 64 * 1024 * 1024
 ENTRY_BYTES = 260
@@ -50,6 +54,7 @@ class SegmentCache:
         self._cuts = cuts
         self._bytes_max = bytes_max
         self._span = span
+        self._last_max = LAST_SPANS * span
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, bytes] = OrderedDict()
         self._bytes = 0
@@ -57,7 +62,7 @@ class SegmentCache:
 
     def encode(self, text: str) -> array[int]:
         """The text's ids, the same as the tokenizer's own."""
-        segments, tail = self._cut(text)
+        segments = self._cut(text)
         parts = self._look_up(segments)
         new: dict[str, bytes] = {}
         for number, (segment, part) in enumerate(zip(segments, parts, strict=True)):
@@ -65,11 +70,8 @@ class SegmentCache:
                 if segment not in new:
                     new[segment] = self._encode(segment).tobytes()
                 parts[number] = new[segment]
-        self._keep(new, len(tail))
-        ids = array("I", b"".join(part for part in parts if part is not None))
-        if tail:
-            ids.extend(self._encode(tail))
-        return ids
+        self._keep(new, segments[-1] if segments else "")
+        return array("I", b"".join(part for part in parts if part is not None))
 
     def stats(self) -> dict[str, int]:
         """What was reused so far, and what it takes."""
@@ -92,12 +94,15 @@ class SegmentCache:
             self._kept.clear()
             self._bytes = 0
 
-    def _cut(self, text: str) -> tuple[list[str], str]:
+    def _cut(self, text: str) -> list[str]:
+        """The text in order: segments, and what is left behind them."""
         segments, start = [], 0
         while (end := self._cuts.next(text, start + self._span)) is not None:
             segments.append(text[start:end])
             start = end
-        return segments, text[start:] if start else text
+        if start < len(text):
+            segments.append(text[start:] if start else text)
+        return segments
 
     def _look_up(self, segments: list[str]) -> list[bytes | None]:
         with self._lock:
@@ -109,12 +114,13 @@ class SegmentCache:
                     self._counts.chars_reused += len(segment)
             return parts
 
-    def _keep(self, new: dict[str, bytes], tail_chars: int) -> None:
+    def _keep(self, new: dict[str, bytes], last: str) -> None:
+        """Keep what was tokenized; not so the last part of a text where that is long."""
         with self._lock:
             self._counts.misses += len(new)
-            self._counts.chars_tokenized += tail_chars + sum(map(len, new))
+            self._counts.chars_tokenized += sum(map(len, new))
             for segment, part in new.items():
-                if segment not in self._kept:
+                if segment not in self._kept and (segment is not last or len(last) <= self._last_max):
                     self._kept[segment] = part
                     self._bytes += _cost(segment, part)
             while self._bytes > self._bytes_max:

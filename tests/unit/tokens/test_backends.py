@@ -63,7 +63,7 @@ def test_hf_ids_are_the_librarys_own(name: str, tmp_path: Path) -> None:
                 backend.encode(text, add_special_tokens=special).tolist()
                 == own.encode(text, add_special_tokens=special).ids
             )
-    assert (backend.stats()["segment_hits"] > 0) == (name != "llama2")
+    assert backend.stats()["segment_hits"] > 0
 
 
 @pytest.mark.parametrize("name", CHATS)

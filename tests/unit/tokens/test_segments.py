@@ -82,7 +82,7 @@ def test_a_cache_gives_a_fresh_runs_ids(name: str, tmp_path: Path) -> None:
 
 
 def test_what_is_shared_is_tokenized_once() -> None:
-    """The next turn costs its own text and the last segment; hits, misses and characters are counted."""
+    """The next turn costs its own text, and the segment before it where that has grown; all is counted."""
     asked: list[str] = []
 
     def encode(text: str) -> array[int]:
@@ -95,10 +95,13 @@ def test_what_is_shared_is_tokenized_once() -> None:
     assert asked == ["the quick brown", " fox jumps over", " the lazy dog"]
     asked.clear()
     assert cache.encode(turn + " and sleeps") == letters(turn + " and sleeps")
-    assert asked == [" the lazy dog", " and sleeps"]
+    assert asked == [" and sleeps"]
+    asked.clear()
+    assert cache.encode(turn + "s and sleeps") == letters(turn + "s and sleeps")
+    assert asked == [" the lazy dogs"]
     stats = cache.stats()
-    assert (stats["segment_hits"], stats["segment_misses"], stats["segments"]) == (2, 3, 3)
-    assert stats["chars_reused"] == len("the quick brown fox jumps over")
+    assert (stats["segment_hits"], stats["segment_misses"], stats["segments"]) == (6, 5, 5)
+    assert stats["chars_reused"] == len(turn) + len("the quick brown fox jumps over and sleeps")
 
 
 def test_a_segment_that_comes_twice_in_a_text_is_tokenized_once() -> None:
@@ -125,11 +128,27 @@ def test_memory_is_bounded_and_the_oldest_goes_first() -> None:
     assert stats["segments"] + stats["segment_evictions"] == stats["segment_misses"]
 
 
-def test_without_cuts_nothing_is_kept() -> None:
-    """A tokenizer of which nothing is proved is run every time."""
-    cache = SegmentCache(letters, NO_CUTS, span=1)
+def test_without_cuts_no_long_text_is_kept() -> None:
+    """Long texts of a tokenizer of which nothing is proved are tokenized every time, short ones once."""
+    cache = SegmentCache(letters, NO_CUTS, span=3)
     assert cache.encode("a b c d") == cache.encode("a b c d") == letters("a b c d")
     assert (cache.stats()["segments"], cache.stats()["chars_tokenized"]) == (0, 14)
+    assert cache.encode("a b c") == cache.encode("a b c") == letters("a b c")
+    assert (cache.stats()["segments"], cache.stats()["chars_tokenized"]) == (1, 19)
+
+
+def test_the_end_of_a_text_is_kept() -> None:
+    """A text that comes again costs nothing, also behind its last cut."""
+    asked: list[str] = []
+
+    def encode(text: str) -> array[int]:
+        asked.append(text)
+        return letters(text)
+
+    cache = SegmentCache(encode, WORDS, span=10)
+    text = "the quick brown fox jumps"
+    assert cache.encode(text) == cache.encode(text) == letters(text)
+    assert asked == ["the quick brown", " fox jumps"]
 
 
 def test_clearing_forgets_all() -> None:

@@ -133,15 +133,15 @@ class Turn(Timed):
         """The tokenizer, warm; the conversation, once; and its ids by another way."""
         self.backend: Any = backend(kind)
         self.chat = conversation(SIZES.chat_chars)
-        self.turn = 0
+        self.turn, self.answer = 0, prose(-1, min(1_500, SIZES.chat_chars))
         self.backend.close()  # forgets all text
         fresh = self.backend.encode_chat(Chat(self.chat)).tolist()
         expect("ids of the same chat again", self.backend.encode_chat(Chat(self.chat)).tolist(), fresh)
 
     def next_turn(self) -> Chat:
-        """The conversation with an answer and a question that were never there before."""
+        """The conversation with an answer and a question that were never there before: each sentence has a number."""
         self.turn += 1
-        answer = {"role": "assistant", "content": prose(-self.turn, min(1_500, SIZES.chat_chars))}
+        answer = {"role": "assistant", "content": self.answer.replace(".", f" {self.turn}.")}
         return Chat([*self.chat, answer, {"role": "user", "content": f"And what of number {self.turn}?"}])
 
     def time_fresh(self, kind: str) -> None:

@@ -23,7 +23,7 @@ WAIT_S = 20.0
 
 # Times as short as a busy machine allows; probes are far away unless a test wants them.
 QUICK_SEQUENCE = SequenceOptions(replay_timeout_s=1.0, probe_idle_s=600.0)
-QUICK = SubscriberOptions(sequence=QUICK_SEQUENCE, reconnect_first_s=0.05, tick_s=0.02, seed=1)
+QUICK = SubscriberOptions(sequence=QUICK_SEQUENCE, reconnect_first_s=0.05, tick_s=0.02, replay_spread_s=0.0, seed=1)
 
 
 def batch(number: int, life: int = 0) -> bytes:

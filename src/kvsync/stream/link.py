@@ -26,6 +26,7 @@ from kvsync.stream.endpoints import Source
 from kvsync.stream.frames import PUB, REPLAY, Frames
 from kvsync.stream.instructions import Apply, Drop, Instruction, RequestReplay
 from kvsync.stream.options import SubscriberOptions
+from kvsync.stream.replays import Urgency
 from kvsync.stream.sequence import Bookmark, Replay, Sequence, feed
 from kvsync.stream.sockets import (
     DOWN,
@@ -68,9 +69,9 @@ class Home(Protocol):
 
     def serve_soon(self, link: Link) -> None: ...
 
-    def take_replay_slot(self) -> bool: ...
+    def take_replay_turn(self, link: Link, urgency: Urgency, now: float) -> bool: ...
 
-    def give_replay_slot(self) -> None: ...
+    def give_replay_turn(self, link: Link) -> None: ...
 
 
 @dataclass(slots=True)
@@ -173,6 +174,7 @@ class Link:
                 last_event_age_s=None if sequence.last_event_at is None else max(0.0, now - sequence.last_event_at),
                 error=self.error,
                 replay_available=sequence.replay_available,
+                rebuilds=counters.rebuilds,
             )
 
     def bookmark(self) -> Bookmark | None:
@@ -442,13 +444,13 @@ class Link:
     def _open_question(self, now: float) -> None:
         endpoint, start = self.source.replay, self._wanted
         assert endpoint is not None, "a replay was asked for without a port"
-        if start is None or not self._home.take_replay_slot():
+        if start is None or not self._home.take_replay_turn(self, self._sequence.urgency, now):
             return
         self._wanted = None
         try:
             self._question = Question(self._home.context, endpoint, start, self._home.options, self._rng)
         except SocketError as error:
-            self._home.give_replay_slot()
+            self._home.give_replay_turn(self)
             self.error = f"replay endpoint {endpoint} cannot be used: {error}"
             return  # its time runs out like that of one without an answer
         self._question_state = _Connection()
@@ -458,8 +460,8 @@ class Link:
 
     def _close_question(self) -> None:
         self._wanted = None
+        self._home.give_replay_turn(self)
         if self._question is not None:
             self._home.unwatch(self._question)
             self._question.close()
             self._question = None
-            self._home.give_replay_slot()

@@ -37,8 +37,9 @@ class SubscriberOptions:
     `frame_bytes_max` is the largest frame that is received at all. `queue_frames_max` frames of an engine
     wait inside libzmq; at most `burst_frames` frames or `burst_bytes` bytes of one engine are handled before
     the others have their turn. Frames from `view_bytes_min` bytes on are not copied out of libzmq. `engines_max`
-    sizes libzmq's socket table. At most `replays_max` replays run at once, and beyond 100 engines
-    `probes_per_s` keeps idle probes apart. `seed` makes the spreading of times reproducible.
+    sizes libzmq's socket table. At most `replays_max` replays run at once, and those of first contacts begin
+    within `replay_spread_s` seconds, by lot. Beyond 100 engines `probes_per_s` keeps idle probes apart. `seed`
+    makes the spreading of times reproducible.
     """
 
     sequence: SequenceOptions = field(default_factory=SequenceOptions)
@@ -51,7 +52,8 @@ class SubscriberOptions:
     reconnect_max_s: float = 5.0
     heartbeat_s: float | None = 5.0
     engines_max: int = 4_096
-    replays_max: int = 64
+    replays_max: int = 16
+    replay_spread_s: float = 0.5
     probes_per_s: float = 20.0
     tick_s: float = 0.1
     io_threads: int = 1

@@ -47,6 +47,7 @@ from kvsync.stream.instructions import Doubt, Instruction, Payload
 from kvsync.stream.life import Life
 from kvsync.stream.options import SequenceOptions
 from kvsync.stream.question import Replay
+from kvsync.stream.replays import Urgency
 
 __all__ = ["Bookmark", "Counters", "Replay", "Sequence", "digest", "feed"]
 
@@ -124,6 +125,16 @@ class Sequence:
     def asked(self) -> int | None:
         """The start of the replay under way; None means that its socket is no longer needed."""
         return None if self._answers.asked is None else self._answers.asked.start
+
+    @property
+    def urgency(self) -> Urgency:
+        """Why the replay under way is wanted."""
+        asked = self._answers.asked
+        if self._life.waiting or self._life.is_behind:
+            return Urgency.BEHIND
+        if asked is None or asked.is_idle:
+            return Urgency.IDLE
+        return Urgency.VERIFY if self._life.applied is not None or self.counters.restarts else Urgency.FIRST
 
     @property
     def waiting(self) -> int:

@@ -19,7 +19,8 @@ class StreamStatus:
     followed any more). `applied` is the last number applied or passed over, `live_last` the highest heard live in
     this life. Frames balance: received = applied_frames + duplicate + all of `dropped` + waiting. `error` is
     the present trouble, if there is one. `replay_available` is None until a replay was asked for, and False
-    where there is no port or it does not answer.
+    where there is no port or it does not answer. `rebuilds` counts records
+    built anew within a life.
     """
 
     engine: Engine
@@ -42,3 +43,4 @@ class StreamStatus:
     last_event_age_s: float | None
     error: str | None
     replay_available: bool | None
+    rebuilds: int = 0

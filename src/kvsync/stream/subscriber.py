@@ -30,6 +30,7 @@ from kvsync.stream.endpoints import Source, check_source
 from kvsync.stream.files import make_room
 from kvsync.stream.link import Link, Tap
 from kvsync.stream.options import SubscriberOptions
+from kvsync.stream.replays import Turns, Urgency
 from kvsync.stream.sequence import Bookmark
 from kvsync.stream.sockets import WatchedSocket, new_context
 from kvsync.stream.status import StreamStatus
@@ -52,7 +53,8 @@ class Subscriber:
     Follows the event streams of any number of engines into one index.
 
     Nothing is received before `start()`. `tap` is shown every message as it came, in the I/O thread. What
-    was learned stays in the index after `remove` and `close`.
+    was learned stays in the index after `remove` and `close`. `interest`, to be set before `start`, says how much an
+    engine is asked for: where replays wait for each other the larger goes first. It is called in the I/O thread.
     """
 
     # Guarded by `_lock`: _links, _commands, _closing. The rest belongs to the I/O thread, or never changes.
@@ -61,6 +63,7 @@ class Subscriber:
         self.options = SubscriberOptions() if options is None else options
         self.target = index
         self.tap = tap
+        self.interest: Callable[[Engine], float] | None = None
         self.context = new_context(self.options)
         self._rng = Random(self.options.seed)
         self._lock = threading.Lock()
@@ -75,13 +78,13 @@ class Subscriber:
         self._selector.register(self._wake_here, selectors.EVENT_READ, None)
         self._open_links: deque[Link] = deque()
         self._hot: dict[Link, None] = {}
-        self._replays = 0
+        self._turns: Turns[Link] = Turns(self.options.replays_max, self.options.replay_spread_s, self._rng)
         self._probes = PROBES_TOGETHER
         self._ticked_at = 0.0
 
     def __repr__(self) -> str:
         state = "closed" if self._closing else "running" if self._thread is not None else "not started"
-        return f"<Subscriber {state} engines={len(self._links)} replays={self._replays}>"
+        return f"<Subscriber {state} engines={len(self._links)} replays={self._turns.open}>"
 
     def __enter__(self) -> Self:
         self.start()
@@ -193,16 +196,14 @@ class Subscriber:
         """Give the link a turn in the next round."""
         self._hot[link] = None
 
-    def take_replay_slot(self) -> bool:
-        """Whether one more replay may run; it then counts until the slot is given back."""
-        if self._replays >= self.options.replays_max:
-            return False
-        self._replays += 1
-        return True
+    def take_replay_turn(self, link: Link, urgency: Urgency, now: float) -> bool:
+        """Whether a link may ask for its replay now; it is to try again if not."""
+        weight = 0.0 if self.interest is None else self.interest(link.source.engine)
+        return self._turns.take(link, urgency, now, weight)
 
-    def give_replay_slot(self) -> None:
-        """A replay is over."""
-        self._replays -= 1
+    def give_replay_turn(self, link: Link) -> None:
+        """A replay is over, or not wanted any more."""
+        self._turns.give_back(link)
 
     # ------------------------------------------------------------------ the I/O thread
 

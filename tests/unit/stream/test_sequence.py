@@ -669,3 +669,133 @@ def test_the_repr_is_a_line_of_status() -> None:
     sequence = following(3)
     live(sequence, 4)
     assert repr(sequence) == "<Sequence replaying applied=2 live=4 waiting=1 gaps=1 restarts=0>"
+
+
+# ---------------------------------------------------------------------- whose answer it is: what the simulation found
+
+
+def test_an_answer_to_a_gap_proves_itself() -> None:
+    """The engine died behind the gap: its heir's answer has other bytes under the last number, and is not applied."""
+    sequence = following(2)
+    live(sequence, 3)
+    out = replayed(sequence, 1, life=1)
+    assert out[0] == Drop("restart")
+    assert isinstance(out[1], Reset)
+    assert out[2:] == (RequestReplay(0),)
+
+
+def test_what_waits_is_not_applied_behind_an_answer_of_another_life() -> None:
+    """A frame heard before the engine died waits right behind its heir's answer: it is asked for, not believed."""
+    sequence = Sequence(OPTIONS)
+    sequence.connect(0.0)
+    live(sequence, 1)
+    assert replayed(sequence, 0, life=1) == applies(0, life=1)
+    assert sequence.replay_ended(0.0) == (END, RequestReplay(0))
+    assert replayed(sequence, 0, life=1) == (DUPLICATE,)
+    out = sequence.replay_ended(0.0)
+    assert isinstance(out[1], Reset)
+    assert out[2:] == (RequestReplay(0),)
+
+
+def test_what_waits_is_compared_with_the_answer() -> None:
+    """The heir's answer reaches the number that waits: other bytes are a new life."""
+    sequence = Sequence(OPTIONS)
+    sequence.connect(0.0)
+    live(sequence, 1)
+    replayed(sequence, 0, life=1)
+    assert isinstance(replayed(sequence, 1, life=1)[1], Reset)
+
+
+def test_a_batch_heard_live_is_compared_with_the_answer() -> None:
+    """The same where the frame was applied at once."""
+    sequence = Sequence(OPTIONS)
+    sequence.connect(0.0)
+    live(sequence, 0)
+    assert isinstance(replayed(sequence, 0, life=1)[1], Reset)
+
+
+def test_a_new_life_with_fewer_batches_is_not_taken_for_empty() -> None:
+    """A bare answer from the old number on does not say that the new life has published nothing."""
+    sequence = following(5)
+    sequence.connect(1.0)
+    out = sequence.replay_ended(1.0)
+    assert Empty() not in out
+    assert out[-1] == RequestReplay(0)
+    assert replayed(sequence, 0, life=1) == applies(0, life=1)
+
+
+def test_an_oversize_number_dies_with_its_connection() -> None:
+    """Before anything was applied, an over-size number says nothing about the life that the next connection meets."""
+    sequence = Sequence(OPTIONS)
+    sequence.connect(0.0)
+    live(sequence, 1)
+    sequence.oversize()
+    sequence.disconnect()
+    sequence.connect(1.0)
+    for number in range(3):
+        assert replayed(sequence, number, life=1) == applies(number, life=1)
+    assert sequence.applied == 2
+
+
+def test_the_doubt_of_an_oversize_number_comes_in_its_turn() -> None:
+    """A batch before it may clear doubt, so the doubt is told when the number is passed over, and once."""
+    sequence = following(1)
+    live(sequence, 2)
+    assert sequence.oversize() == ()
+    replayed(sequence, 0)
+    assert Doubt("oversize") not in replayed(sequence, 1)
+    assert replayed(sequence, 2)[-1] == Doubt("oversize")
+
+
+def test_a_number_passed_over_before_is_no_news() -> None:
+    """The line's over-size frame, found out late, doubts nothing that a replay has stepped over already."""
+    sequence = following(2)
+    sequence.tick(9.0)
+    replayed(sequence, 1)
+    assert sequence.oversize_replayed(9.0) == (Doubt("oversize"), RequestReplay(3))
+    assert sequence.oversize() == ()
+
+
+def test_a_live_number_below_an_unverified_record_is_a_new_life() -> None:
+    """After a verification that nobody answered, no answer can have run ahead of the live stream."""
+    sequence = Sequence(OPTIONS, bookmark=Bookmark(9, b"digest"))
+    sequence.connect(0.0)
+    sequence.tick(3.0)
+    assert Doubt("unverified") in sequence.tick(6.0)
+    assert isinstance(live(sequence, 4, life=1, now=6.0)[0], Reset)
+
+
+def test_what_was_given_up_is_built_anew() -> None:
+    """A hole given up for want of an answer is owed, and repaid once the buffer shows number 0."""
+    sequence = following(1)
+    live(sequence, 2)
+    sequence.tick(3.0)
+    assert sequence.tick(6.0) == applies(2)
+    assert sequence.owes_rebuild
+    live(sequence, 3, now=14.9)
+    assert sequence.tick(15.0) == (RequestReplay(0),)
+    assert replayed(sequence, 0, now=15.0) == (Reset("built anew from the beginning"), *applies(0))
+    for number in (1, 2, 3):
+        assert replayed(sequence, number, now=15.0) == applies(number)
+    assert sequence.replay_ended(15.0) == (END,)
+    assert (sequence.owes_rebuild, sequence.counters.restarts, sequence.counters.rebuilds) == (False, 0, 1)
+
+
+def test_a_beginning_that_is_gone_is_not_asked_for_again() -> None:
+    """An answer that begins later leaves the record as it is, for the rest of this life."""
+    sequence = following(1)
+    live(sequence, 2)
+    sequence.tick(3.0)
+    sequence.tick(6.0)
+    assert sequence.tick(15.0) == (RequestReplay(0),)
+    assert replayed(sequence, 1, now=15.0) == (DUPLICATE,)
+    assert (sequence.asked, sequence.owes_rebuild) == (None, False)
+
+
+def test_a_record_that_was_not_whole_is_owed() -> None:
+    """A process that goes on from a bookmark learns from its caller that the record before it had a hole."""
+    sequence = Sequence(OPTIONS, bookmark=Bookmark(0, digest(payload(0))), is_whole=False)
+    sequence.connect(0.0)
+    replayed(sequence, 0)
+    sequence.replay_ended(0.0)
+    assert sequence.tick(0.0) == (RequestReplay(0),)

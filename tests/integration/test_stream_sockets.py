@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -342,6 +343,24 @@ def test_a_torrent_from_one_engine_does_not_hold_up_another() -> None:
         assert index.trust(ENGINE) is Trust.EXACT
     # A quarter is far more than the few turns it needs, and far less than the backlog.
     assert order.index(OTHER) < backlog // 4
+
+
+def test_a_mad_publisher_is_read_no_faster_than_its_budget() -> None:
+    """Beyond its budget an engine is left alone, says why, and loses nothing that fits into the queues."""
+    options = replace(QUICK, frames_per_s=1_000.0, frames_burst=100)
+    with (
+        ScriptedPublisher(replay=None) as loud,
+        Index() as index,
+        Subscriber(index, options) as subscriber,
+    ):
+        subscriber.add(source(loud, replay=False))
+        loud.wait_for_subscriber()
+        begin = time.monotonic()
+        loud.publish_all(batches(600))
+        wait_until(subscriber, lambda status: "frames a second" in (status.error or ""))
+        wait_until(subscriber, lambda status: status.applied == 599)
+        assert time.monotonic() - begin > 0.4  # 500 beyond the burst, at a thousand a second
+        assert index.trust(ENGINE) is Trust.EXACT
 
 
 def test_more_replays_than_slots_take_turns() -> None:

@@ -22,6 +22,7 @@ from typing import Final, Protocol, TypeAlias
 
 from kvsync.errors import KvsyncError
 from kvsync.stream.backoff import Backoff
+from kvsync.stream.budget import Budget
 from kvsync.stream.endpoints import Source
 from kvsync.stream.frames import PUB, REPLAY, Frames
 from kvsync.stream.instructions import Apply, Drop, Instruction, RequestReplay
@@ -109,6 +110,7 @@ class Link:
     #   _line, _question    the open sockets; _line_state, _question_state what their monitors told
     #   _turns_heard        turns in which the line was read while an answer waited; None once the answer is read
     #   _wanted             the start of a replay that is to be asked for once there is a slot
+    #   _budget, _held_back what may be read of the line, and whether that is nothing until the next tick
     #   _reopen_at          when the line is opened (again); None while it is open
     #   _detached           nothing may be applied any more
     #   error, _index_errors, _failed
@@ -130,6 +132,8 @@ class Link:
             bookmark=bookmark,
             is_whole=is_whole,
         )
+        self._budget = Budget(options.frames_per_s, options.frames_burst)
+        self._held_back = False
         self._backoff = Backoff(options.reconnect_first_s, options.reconnect_max_s, rng)
         self._line: Line | None = None
         self._line_state = _Connection()
@@ -236,7 +240,9 @@ class Link:
 
     def _pump(self, now: float) -> bool:
         options = self._home.options
-        heard = self._hear(options.burst_frames, options.burst_bytes)
+        allowed = self._budget.left(now)
+        frames_max = options.burst_frames if allowed is None else min(options.burst_frames, allowed)
+        heard = self._hear(frames_max, options.burst_bytes)
         news = [] if self._line is None else self._line.news()
         if UP in news:
             # To the last of the old connection: what came over it must not be met later as if it were new.
@@ -245,6 +251,7 @@ class Link:
             self._line_state.take(event, now)
             self._line_news(event, len(heard), now)
         if heard:
+            self._budget.spend(len(heard))
             self._backoff.reset()
             for frames in heard if self._home.tap is not None else ():
                 self._tap(PUB, frames)
@@ -252,7 +259,21 @@ class Link:
         if not self._has_to_hear_out():
             self._read_answer(now)
         line, question = self._line, self._question
-        return (line is not None and line.has_more()) or (question is not None and question.has_more())
+        self._hold_back(allowed == 0 and line is not None and line.has_more())
+        return (not self._held_back and line is not None and line.has_more()) or (
+            question is not None and question.has_more()
+        )
+
+    def _hold_back(self, held_back: bool) -> None:
+        """The line is left alone until the next tick, for this engine has used up its budget."""
+        limit = self._home.options.frames_per_s
+        error = f"it sends more than {limit or 0:.0f} frames a second, and is read no faster; raise frames_per_s"
+        if held_back and self.error != error:
+            logger.warning("engine %s: %s", self.source.engine, error)
+            self.error = error
+        elif self.error == error and self._line is not None and not self._line.has_more():
+            self.error = None
+        self._held_back = held_back
 
     def _hear(self, frames_max: int, bytes_max: int) -> list[Frames]:
         """Take a burst of messages off the line."""
@@ -323,6 +344,8 @@ class Link:
         if self._reopen_at is not None and now >= self._reopen_at:
             self._open_line(now)
         self._look_for_given_up(now)
+        if self._held_back:
+            self._home.serve_soon(self)
         if self._wanted is not None:
             self._sequence.replay_sent(now)  # it has not, so its time does not run
             self._open_question(now)

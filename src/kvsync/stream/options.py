@@ -38,8 +38,9 @@ class SubscriberOptions:
     wait inside libzmq; at most `burst_frames` frames or `burst_bytes` bytes of one engine are handled before
     the others have their turn. Frames from `view_bytes_min` bytes on are not copied out of libzmq. `engines_max`
     sizes libzmq's socket table. At most `replays_max` replays run at once, and those of first contacts begin
-    within `replay_spread_s` seconds, by lot. Beyond 100 engines `probes_per_s` keeps idle probes apart. `seed`
-    makes the spreading of times reproducible.
+    within `replay_spread_s` seconds, by lot. An engine that goes on sending more than `frames_per_s` is read
+    no faster, once it has used up `frames_burst`; None reads whatever comes.
+    Beyond 100 engines `probes_per_s` keeps idle probes apart. `seed` makes the spreading of times reproducible.
     """
 
     sequence: SequenceOptions = field(default_factory=SequenceOptions)
@@ -48,6 +49,8 @@ class SubscriberOptions:
     burst_frames: int = 64
     burst_bytes: int = 4 * MIB
     view_bytes_min: int = 64 * KIB
+    frames_per_s: float | None = 20_000.0
+    frames_burst: int = 100_000
     reconnect_first_s: float = 0.2
     reconnect_max_s: float = 5.0
     heartbeat_s: float | None = 5.0

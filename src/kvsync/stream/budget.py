@@ -1,0 +1,38 @@
+"""
+How many live frames of one engine are read: as many as it likes, until it has sent more than any engine would for long.
+
+An engine publishes a batch a step, so a thousand a second are many. One that goes on sending twenty times that is
+mad, or means harm. What is beyond its budget is not read: it waits in libzmq's queue, then in the publisher's, which
+drops. So the others have their turns, the thread has time for them, and only the mad one's record suffers, by gaps.
+"""
+
+from __future__ import annotations
+
+
+class Budget:
+    """
+    A budget of `rate` frames a second, of which `burst` may be spent at once after a quiet time; None: no limit.
+    """
+
+    def __init__(self, rate: float | None, burst: int) -> None:
+        self._rate = rate
+        self._burst = float(burst)
+        self._left = float(burst)
+        self._at: float | None = None
+
+    def __repr__(self) -> str:
+        return f"<Budget {self._left:.0f} of {self._burst:.0f} frames>"
+
+    def left(self, now: float) -> int | None:
+        """How many frames may be read now; None where there is no limit."""
+        if self._rate is None:
+            return None
+        if self._at is not None:
+            self._left = min(self._burst, self._left + self._rate * max(0.0, now - self._at))
+        self._at = now
+        return max(0, int(self._left))
+
+    def spend(self, count: int) -> None:
+        """Take note of frames that were read; more than were left is a debt."""
+        if self._rate is not None:
+            self._left -= count

@@ -1,0 +1,204 @@
+"""Stream and simulated engine over real sockets: whatever happens, a record ends equal to what its engine holds."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import aiohttp
+import pytest
+from tests.integration.serve_helpers import until
+from tests.integration.stream_helpers import QUICK
+
+from kvsync.index import Index
+from kvsync.stream.endpoints import Source
+from kvsync.stream.options import SequenceOptions
+from kvsync.stream.subscriber import Subscriber
+from kvsync.testing.truth import hash_text
+from kvsync.types import Engine, Trust
+
+MODEL = "simulated"
+POD = "pod"
+WELL_S = 20.0
+SMALL = ("--prefill-rate", "1e7", "--decode-rate", "1e4", "--answer-tokens", "8", "--block-size", "4", "--blocks", "64")
+PROBING = replace(QUICK, sequence=SequenceOptions(replay_timeout_s=1.0, probe_idle_s=1.0))
+
+
+@dataclass(slots=True)
+class Ready:
+    """A running engine: its process and what it said of itself."""
+
+    process: asyncio.subprocess.Process
+    http: str
+    events: list[str]
+    replay: list[str]
+
+    async def kill(self) -> None:
+        """End it as a crash would."""
+        self.process.kill()
+        await self.process.wait()
+
+
+@asynccontextmanager
+async def engine(*flags: str, at: Ready | None = None) -> AsyncIterator[Ready]:
+    """A simulated engine, on free ports or where another was before."""
+    listen, events = ("127.0.0.1:0", "tcp://127.0.0.1:0") if at is None else (at.http[7:], at.events[0])
+    where = ["--listen", listen, "--events", events, *(() if at is None else ("--replay", at.replay[0]))]
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "kvsync", "engine", *where, *SMALL, *flags), stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        assert process.stdout is not None
+        said = json.loads(await process.stdout.readline())
+        yield Ready(process, said["http"], said["events"], said["replay"])
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+@dataclass(slots=True)
+class Scene:
+    """An index that follows, and a client."""
+
+    index: Index
+    streams: Subscriber
+    client: aiohttp.ClientSession
+
+    def follow(self, ready: Ready, *, replay: bool = True) -> None:
+        """Follow all ranks of an engine."""
+        for rank, events in enumerate(ready.events):
+            there = ready.replay[rank] if replay and ready.replay else None
+            self.streams.add(Source(Engine(POD, rank), MODEL, events, there))
+
+    async def connected(self, ready: Ready) -> None:
+        """Return once every rank's stream is connected and live."""
+        ranks = range(len(ready.events))
+        await until(
+            lambda: all(
+                (status := self.streams.status()[Engine(POD, rank)]).connected and status.state == "live"
+                for rank in ranks
+            ),
+            within=WELL_S,
+        )
+
+    async def ask(self, ready: Ready, *numbers: int, model: str = MODEL, rank: int = 0) -> None:
+        """Send requests that share a beginning."""
+        for number in numbers:
+            prompt = [*range(40), *([number] * 20)]
+            async with self.client.post(
+                f"{ready.http}/v1/completions",
+                json={"model": model, "prompt": prompt, "max_tokens": 4},
+                headers={"X-data-parallel-rank": str(rank)},
+            ) as answer:
+                assert answer.status == 200, await answer.text()
+
+    async def equals(self, ready: Ready, trust: Trust = Trust.EXACT) -> None:
+        """Return once every rank's record is what the rank holds, and is trusted so."""
+        async with self.client.get(f"{ready.http}/debug/blocks") as answer:
+            ranks = (await answer.json())["ranks"]
+        for rank, truth in ranks.items():
+            await until(partial(self.is_truly, Engine(POD, int(rank)), truth["media"], trust), within=WELL_S)
+
+    def is_truly(self, engine: Engine, media: dict[str, Any], trust: Trust) -> bool:
+        """Whether an engine's record is this, and is trusted so."""
+        return self.listed(engine) == media and self.index.trust(engine) is trust
+
+    def listed(self, engine: Engine) -> dict[str, Any]:
+        """The record as the engine writes its own."""
+        return {
+            medium: {
+                str(group): {hash_text(name): copies for name, copies in hashes.items()}
+                for group, hashes in groups.items()
+            }
+            for medium, groups in self.index.engine_hashes(engine).items()
+        }
+
+
+@asynccontextmanager
+async def scene() -> AsyncIterator[Scene]:
+    """An index, a subscriber and a client."""
+    with Index() as index, Subscriber(index, PROBING) as streams:
+        async with aiohttp.ClientSession() as client:
+            yield Scene(index, streams, client)
+
+
+@pytest.mark.parametrize("unheard", [False, True], ids=["heard", "passed the old number unheard"])
+def test_an_engine_killed_and_started_again_on_its_port(unheard: bool) -> None:
+    """The record of the old life goes, and that of the new one is exact, though its number may have passed the old."""
+
+    async def story() -> None:
+        async with scene() as here, engine() as old:
+            here.follow(old)
+            await here.connected(old)
+            await here.ask(old, 1, 2)
+            await here.equals(old)
+            await old.kill()
+            async with engine("--seed", "1", at=old) as new:
+                if not unheard:
+                    await here.connected(new)
+                await here.ask(new, *range(10, 16))
+                await here.equals(new)
+                assert here.streams.status()[Engine(POD)].restarts == 1
+
+    asyncio.run(story())
+
+
+def test_two_ranks_and_an_adapter() -> None:
+    """Each rank is an engine of its own, and the adapter's blocks are among its."""
+
+    async def story() -> None:
+        async with scene() as here, engine("--ranks", "2", "--lora", "adapter") as ready:
+            here.follow(ready)
+            await here.connected(ready)
+            for rank in (0, 1):
+                await here.ask(ready, 1, 2, rank=rank)
+                await here.ask(ready, 2, 3, model="adapter", rank=rank)
+            await here.equals(ready)
+            prompt = [*range(40), *([3] * 20)]
+            of_base, of_adapter = (here.index.match(prompt, model=MODEL, lora=lora) for lora in (None, "adapter"))
+            assert [match.tokens for match in of_base.values()] == [40, 40]
+            assert [match.tokens for match in of_adapter.values()] == [60, 60]
+
+    asyncio.run(story())
+
+
+def test_a_buffer_that_wrapped_is_partial_until_a_clear() -> None:
+    """What is known is a part of the truth, and a reset of the engine's cache makes it the whole."""
+
+    async def story() -> None:
+        async with scene() as here, engine("--buffer-steps", "3") as ready:
+            await here.ask(ready, *range(8))
+            here.follow(ready)
+            await here.connected(ready)
+            await until(lambda: here.index.trust(Engine(POD)) is Trust.PARTIAL, within=WELL_S)
+            await here.client.post(f"{ready.http}/reset_prefix_cache")
+            await here.ask(ready, 1)
+            await here.equals(ready)
+
+    asyncio.run(story())
+
+
+def test_an_engine_without_a_replay_port() -> None:
+    """Heard from its first batch on it is exact; after a restart the new life is, once it is heard."""
+
+    async def story() -> None:
+        async with scene() as here, engine() as old:
+            here.follow(old, replay=False)
+            await here.connected(old)
+            await here.ask(old, 1, 2)
+            await here.equals(old)
+            await old.kill()
+            async with engine("--seed", "1", at=old) as new:
+                await until(lambda: here.streams.status()[Engine(POD)].reconnects == 1, within=WELL_S)
+                assert here.index.trust(Engine(POD)) is Trust.STALE
+                await here.ask(new, 10)
+                await here.equals(new)
+
+    asyncio.run(story())

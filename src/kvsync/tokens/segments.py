@@ -1,10 +1,12 @@
 """
 The prefix-token cache: text that was tokenized before is not tokenized again.
 
-A text is cut from its beginning into segments of about `SPAN` characters, each ending at the first place behind that
-where a cut is proved to change nothing (`cuts`). Its ids are those of its segments, one after the other, so a segment's
-ids can be kept under its text and used wherever it comes again. Two texts that begin alike are cut alike as far as they
-agree: of the next turn of a conversation only what is new, and the segment before it, are tokenized.
+A text is cut from its beginning into segments, each ending where a cut is proved to change nothing (`cuts`): the first
+at the first such place, the others at the first one behind `SPAN` characters, or behind an empty line before that. Its
+ids are those of its segments, one after the other, so a segment's ids can be kept under its text and used wherever it
+comes again. Two texts that begin alike are cut alike as far as they agree: of the next turn of a conversation only what
+is new, and the segment before it, are tokenized. Behind an empty line a text is cut as if it began there, for some
+engines put a system prompt before one question now, and before the next one in the next turn.
 
 What is left behind the last cut, or a short text, is kept as well: where a chat's messages are tokenized one by one,
 those ends are much of it. Nothing here is a guess: keys are the texts themselves, compared character by character. Of a
@@ -97,9 +99,12 @@ class SegmentCache:
     def _cut(self, text: str) -> list[str]:
         """The text in order: segments, and what is left behind them."""
         segments, start = [], 0
-        while (end := self._cuts.next(text, start + self._span)) is not None:
+        end = self._cuts.next(text, 0)
+        while end is not None:
             segments.append(text[start:end])
             start = end
+            blank = text.find("\n\n", start + self._span // 8, start + self._span)
+            end = self._cuts.next(text, start + self._span if blank < 0 else blank + len("\n\n"))
         if start < len(text):
             segments.append(text[start:] if start else text)
         return segments

@@ -92,7 +92,7 @@ def test_what_is_shared_is_tokenized_once() -> None:
     cache = SegmentCache(encode, WORDS, span=10)
     turn = "the quick brown fox jumps over the lazy dog"
     assert cache.encode(turn) == letters(turn)
-    assert asked == ["the quick brown", " fox jumps over", " the lazy dog"]
+    assert asked == ["the", " quick brown", " fox jumps over", " the lazy dog"]
     asked.clear()
     assert cache.encode(turn + " and sleeps") == letters(turn + " and sleeps")
     assert asked == [" and sleeps"]
@@ -100,7 +100,7 @@ def test_what_is_shared_is_tokenized_once() -> None:
     assert cache.encode(turn + "s and sleeps") == letters(turn + "s and sleeps")
     assert asked == [" the lazy dogs"]
     stats = cache.stats()
-    assert (stats["segment_hits"], stats["segment_misses"], stats["segments"]) == (6, 5, 5)
+    assert (stats["segment_hits"], stats["segment_misses"], stats["segments"]) == (8, 6, 6)
     assert stats["chars_reused"] == len(turn) + len("the quick brown fox jumps over and sleeps")
 
 
@@ -114,7 +114,7 @@ def test_a_segment_that_comes_twice_in_a_text_is_tokenized_once() -> None:
 
     text = "aa" + " aa" * 7 + " "
     assert SegmentCache(encode, WORDS, span=2).encode(text) == letters(text)
-    assert asked == ["aa aa", " aa", " "]
+    assert asked == ["aa", " aa", " "]
 
 
 def test_memory_is_bounded_and_the_oldest_goes_first() -> None:
@@ -148,7 +148,23 @@ def test_the_end_of_a_text_is_kept() -> None:
     cache = SegmentCache(encode, WORDS, span=10)
     text = "the quick brown fox jumps"
     assert cache.encode(text) == cache.encode(text) == letters(text)
-    assert asked == ["the quick brown", " fox jumps"]
+    assert asked == ["the", " quick brown", " fox jumps"]
+
+
+def test_a_text_behind_an_empty_line_is_known_from_when_it_stood_alone() -> None:
+    """A question with a system prompt before it costs nothing more without, nor the other way round."""
+    asked: list[str] = []
+
+    def encode(text: str) -> array[int]:
+        asked.append(text)
+        return letters(text)
+
+    question, system = "the quick brown fox jumps over the lazy dog again", "be brief and kind\n\n"
+    cache = SegmentCache(encode, WORDS, span=16)
+    cache.encode(system + question)
+    asked.clear()
+    assert cache.encode(question) == letters(question)
+    assert asked == ["the"]
 
 
 def test_clearing_forgets_all() -> None:

@@ -170,10 +170,8 @@ class Tokenizing:
 
     def _annotated(self, model: str, pods: Collection[Pod]) -> ModelSpec | None:
         for pod in pods:
-            if not (texts := getattr(pod, "tokenizer", ())):  # of pods that a cluster describes
-                continue
             try:
-                if (spec := spec_of_annotations(texts, model, f"pod {pod.name}")) is not None:
+                if (spec := spec_of_annotations(pod.tokenizer, model, f"pod {pod.name}")) is not None:
                     return spec
             except ConfigError as error:
                 self._tell(str(error))

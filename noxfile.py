@@ -158,6 +158,17 @@ def e2e(session: nox.Session) -> None:
 
 
 @nox.session
+def conformance(session: nox.Session) -> None:
+    """Hold our double of an API server to the cases, or the cluster of `-- --kubeconfig FILE`, in its own namespace."""
+    parser = argparse.ArgumentParser(prog="nox -s conformance --", description="What is not known here goes to pytest.")
+    parser.add_argument("--kubeconfig", help="the cluster to run against (default: the double)")
+    asked, passed_on = parser.parse_known_args(session.posargs)
+    install_for_tests(session)
+    named = {"KVSYNC_CONFORMANCE_KUBECONFIG": str(Path(asked.kubeconfig).resolve())} if asked.kubeconfig else {}
+    session.run("python", "-m", "pytest", "tests/conformance", *passed_on, env=named)
+
+
+@nox.session
 def sanitize(session: nox.Session) -> None:
     """Run the C tests, and the Python tests of the core, under AddressSanitizer, UBSan and ThreadSanitizer."""
     need(session, CC, "make")

@@ -156,6 +156,19 @@ def test_pauses_grow_are_spread_and_end_with_success() -> None:
     assert (reflector.pause_s(), reflector.failures, reflector.failure) == (0, 0, None)
 
 
+def test_a_watch_that_opens_is_no_trouble_any_more() -> None:
+    """But a server that opens watches and fails each is still given longer and longer pauses."""
+    reflector = listed("a")
+    pauses = []
+    for _ in range(4):
+        reflector.event(error(500))
+        pauses.append(reflector.pause_s())
+        reflector.opened()
+        assert reflector.failure is None
+        assert reflector.pause_s() == 0
+    assert pauses[3] > 2 * pauses[0]
+
+
 def test_the_servers_own_pause_counts() -> None:
     """As with 429."""
     reflector = listed("a")

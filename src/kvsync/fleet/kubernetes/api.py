@@ -49,7 +49,7 @@ class PodApi(Protocol):
         ...
 
     def watch(self, namespace: str, selector: str, version: str, timeout_s: int) -> Iterator[Any]:
-        """The events after a version, until the server ends the watch."""
+        """None once the watch is open, then the events after a version, until the server ends it."""
         ...
 
     def stop(self) -> None:
@@ -110,6 +110,7 @@ class OfficialPodApi:
             "timeout_seconds": timeout_s,
         }
         with self._asked(namespace, query, timeout_s + self._options.answer_s) as response:
+            yield None
             for line in _lines(response):
                 yield _parsed(line)
 

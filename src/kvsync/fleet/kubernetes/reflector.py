@@ -93,6 +93,10 @@ class Reflector:
             self._version = version
         self._well()
 
+    def opened(self) -> None:
+        """A watch was answered: the server is there. Whether it is well shows when the watch tells something."""
+        self.failure = None
+
     def event(self, document: Any) -> bool:
         """A line of the watch has come; False where the watch is over with it."""
         kind = document.get("type") if isinstance(document, dict) else None

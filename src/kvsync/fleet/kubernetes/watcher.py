@@ -132,14 +132,20 @@ class Watcher:
         began, events = time.monotonic(), 0
         timeout_s = round(self._options.watch_s * self._rng.uniform(1.0, 2.0))
         for document in self._api.watch(namespace, self.selector, step.version, timeout_s):
-            events += 1
+            events += document is not None
             with self._lock:
-                goes_on = self._reflector.event(document)
+                goes_on = self._take(document)
             if not goes_on or self._stopping.is_set():
                 return
             self._stir()
         with self._lock:
             self._reflector.ended(lived_s=time.monotonic() - began, events=events)
+
+    def _take(self, document: Any) -> bool:
+        if document is not None:
+            return self._reflector.event(document)
+        self._reflector.opened()
+        return True
 
     def _failed(self, failure: Failure) -> None:
         if self._stopping.is_set():

@@ -1,0 +1,295 @@
+"""
+The daemon's writing half before an API server: what it follows, what it tells, and that it lives through everything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+import pytest
+from tests.integration.fleet_helpers import NAMESPACE, OPTIONS, Cluster, Container, become, following
+from tests.integration.stream_helpers import holds
+
+from kvsync.fleet.kubernetes import KubernetesOptions, KubernetesPods
+from kvsync.testing.apiserver.process import ApiServerProcess
+
+SEED = 20_261_124
+STEPS = 200
+FAULTS = (
+    ("cut_watches",),
+    ("expire_watches",),
+    ("fail_watches",),
+    ("compact",),
+    ("set", "throttled", 2),
+    ("set", "failing", 3),
+    ("go_away",),
+)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ApiServerProcess]:
+    """An API server of the test's own."""
+    with ApiServerProcess(tmp_path) as server:
+        yield server
+
+
+class Life:
+    """A fleet's life, step by step by a seed, and what is true after each."""
+
+    def __init__(self, server: ApiServerProcess, seed: int) -> None:
+        self.server, self.cluster, self.rng = server, Cluster(server.kubeconfig()), Random(seed)
+        self.pods: dict[str, tuple[Container, str]] = {}
+        self.hidden: dict[str, tuple[Container, str]] = {}
+        self.free: list[Container] = []
+        self.made = self.restarts = 0
+        self.told: list[str] = []
+
+    def step(self) -> None:
+        """Do one thing, and note it."""
+        steps = [self.add, self.delete, self.publish, self.restart, self.relabel, self.ready, self.replace, self.model]
+        step = self.rng.choice(steps) if len(self.pods) > 2 else self.add
+        self.told.append(step.__name__)
+        step()
+        if self.rng.random() < 0.15:
+            self.fault()
+
+    def add(self) -> None:
+        """A pod comes; every other time to an address that another one had."""
+        if self.free and self.rng.random() < 0.5:
+            container = self.free.pop(self.rng.randrange(len(self.free)))
+            container.restart()
+        else:
+            self.made += 1
+            container = Container.at(f"127.0.3.{self.made % 250 + 1}")
+        container.publish(self.rng.randrange(4))
+        name = f"p{self.rng.randrange(12)}"
+        if name in self.pods or name in self.hidden:
+            name = f"q{self.made}-{len(self.told)}"
+        self.cluster.run(name, container)
+        self.pods[name] = container, "m"
+
+    def delete(self) -> None:
+        """A pod goes; its address may be another's soon."""
+        name = self.any()
+        self.cluster.delete(name)
+        self.free.append(self.pods.pop(name)[0])
+
+    def replace(self) -> None:
+        """A pod of the same name, at the same address, is another pod."""
+        name = self.any()
+        container, _ = self.pods[name]
+        self.cluster.delete(name)
+        container.restart()
+        container.publish(2)
+        self.cluster.run(name, container)
+        self.pods[name] = container, "m"
+
+    def restart(self) -> None:
+        """A container begins anew in place; its pod stays."""
+        name = self.any()
+        container, _ = self.pods[name]
+        container.restart()
+        container.publish(self.rng.randrange(1, 4))
+        self.restarts += 1
+        self.cluster.restarted(name, self.restarts)
+
+    def publish(self) -> None:
+        """An engine stores more."""
+        self.pods[self.any()][0].publish(3)
+
+    def relabel(self) -> None:
+        """A pod loses the label that it is found by, or has it again."""
+        if self.hidden and self.rng.random() < 0.5:
+            name, kept = self.hidden.popitem()
+            self.cluster.label(name, model="m")
+            self.pods[name] = kept[0], "m"
+        else:
+            name = self.any()
+            self.cluster.label(name, model=None)
+            self.hidden[name] = self.pods.pop(name)
+
+    def model(self) -> None:
+        """A pod serves another model."""
+        name = self.any()
+        model = self.rng.choice("mn")
+        self.cluster.label(name, model=model)
+        self.pods[name] = self.pods[name][0], model
+
+    def ready(self) -> None:
+        """A readiness probe passes or fails."""
+        self.cluster.ready(self.any(), is_ready=self.rng.random() < 0.5)
+
+    def fault(self) -> None:
+        """The API server has a bad moment."""
+        fault = self.rng.choice(FAULTS)
+        self.told.append(fault[0])
+        self.server.do(*fault)
+        if fault[0] == "go_away":
+            self.server.do("come_back")
+
+    def any(self) -> str:
+        """One of the pods that are there."""
+        return self.rng.choice(sorted(self.pods))
+
+    def close(self) -> None:
+        """Close all publishers."""
+        for container, _ in (*self.pods.values(), *self.hidden.values()):
+            container.publisher.close()
+        for container in self.free:
+            container.publisher.close()
+        self.cluster.api.close()
+
+
+def test_a_fleet_of_many_lives_ends_with_the_truth(server: ApiServerProcess) -> None:
+    """Two hundred steps and an API server's faults between: exactly the right streams, records equal to the truth."""
+    life = Life(server, SEED)
+
+    async def story() -> None:
+        async with following(server.kubeconfig()) as followed:
+
+            def what() -> object:
+                wrong = {
+                    name: (followed.holds(name), container.count, followed.parts.pods.get(f"{NAMESPACE}/{name}"))
+                    for name, (container, _) in life.pods.items()
+                    if followed.holds(name) != holds(container.count)
+                }
+                return f"seed {SEED}: {wrong}, {sorted(followed.parts.pods)} is not {sorted(life.pods)}; {life.told}"
+
+            for number in range(STEPS):
+                await asyncio.to_thread(life.step)
+                if number % 50 == 49:
+                    await become(lambda: followed.equals(life.pods), what)
+            assert not [finding for finding in followed.source.findings() if finding.reason == "bad_pod"]
+
+    try:
+        asyncio.run(story())
+    finally:
+        life.close()
+
+
+def test_nothing_is_left_of_pods_that_went(server: ApiServerProcess) -> None:
+    """No thread, no socket, no entry: counted after thirty pods came and went, and again after thirty more."""
+    cluster = Cluster(server.kubeconfig())
+
+    async def story() -> list[tuple[int, int, int]]:
+        counts = []
+        async with following(server.kubeconfig()) as followed:
+            for turn in range(2):
+                containers = {f"p{turn}-{number}": Container.at(f"127.0.4.{number + 1}") for number in range(30)}
+                for name, container in containers.items():
+                    container.publish(2)
+                    await asyncio.to_thread(cluster.run, name, container)
+                truth = {name: (container, "m") for name, container in containers.items()}
+                await become(lambda truth=truth: followed.equals(truth), lambda: followed.parts.pods)  # type: ignore[misc]
+                for name, container in containers.items():
+                    await asyncio.to_thread(cluster.delete, name)
+                    container.publisher.close()
+                await become(lambda: not followed.parts.pods and not followed.streams.status(), lambda: followed.parts)
+                await asyncio.sleep(0.3)  # the subscriber's thread closes sockets after it was told to
+                counts.append(
+                    (
+                        threading.active_count(),
+                        open_files(),
+                        len(followed.index.engines()),
+                    )
+                )
+        return counts
+
+    threads_before = threading.active_count()
+    first, second = asyncio.run(story())
+    assert second[0] <= first[0]
+    assert second[1] <= first[1] + 2
+    assert second[2] == 0
+    assert threading.active_count() == threads_before
+    cluster.api.close()
+
+
+def test_the_data_path_works_while_the_api_server_is_away(server: ApiServerProcess) -> None:
+    """Events are applied, the pods stay, the trouble is told; what happened meanwhile is seen when it is back."""
+    cluster = Cluster(server.kubeconfig())
+    one, two = Container.at("127.0.5.1"), Container.at("127.0.5.2")
+
+    async def story() -> None:
+        one.publish(1)
+        await asyncio.to_thread(cluster.run, "one", one)
+        async with following(server.kubeconfig()) as followed:
+            await become(lambda: followed.equals({"one": (one, "m")}), lambda: followed.parts.pods)
+            await asyncio.to_thread(server.do, "go_away")
+            await become(
+                lambda: any(f.reason == "unreachable" for f in followed.source.findings()), followed.source.findings
+            )
+            one.publish(5)
+            await become(lambda: followed.holds("one") == holds(6), lambda: followed.holds("one"))
+            await asyncio.to_thread(server.do, "come_back")
+            two.publish(2)
+            await asyncio.to_thread(cluster.run, "two", two)
+            truth = {"one": (one, "m"), "two": (two, "m")}
+            await become(lambda: followed.equals(truth), lambda: followed.parts.pods)
+            await become(lambda: not followed.source.findings(), followed.source.findings)
+
+    asyncio.run(story())
+    for container in (one, two):
+        container.publisher.close()
+    cluster.api.close()
+
+
+def open_files() -> int:
+    """How many descriptors this process has."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def findings_of(options: KubernetesOptions) -> dict[str, str]:
+    """What is found at once, by reason."""
+    source = KubernetesPods(options, seed=1)
+    await source.open()
+    try:
+        await become(lambda: bool(source.findings()), source.findings)
+        return {finding.reason: finding.text for finding in source.findings()}
+    finally:
+        await source.close()
+
+
+def test_what_only_the_operator_can_mend_is_told(server: ApiServerProcess, tmp_path: Path) -> None:
+    """No rights, a bad token, a namespace with no pods, a kubeconfig without a cluster: each with its remedy."""
+    Cluster(server.kubeconfig()).api.close()
+    empty = tmp_path / "empty.kubeconfig"
+    empty.write_text("apiVersion: v1\nkind: Config\n")
+    cases = {
+        "forbidden": replace(OPTIONS, kubeconfig=server.kubeconfig("kvsync")),
+        "unauthorized": replace(OPTIONS, kubeconfig=server.kubeconfig("who", token="nobody's")),
+        "no_pods": replace(OPTIONS, kubeconfig=server.kubeconfig(), namespaces=("wrong",)),
+        "config": replace(OPTIONS, kubeconfig=empty),
+    }
+    said = {reason: asyncio.run(findings_of(options)) for reason, options in cases.items()}
+    assert {reason: list(found) for reason, found in said.items()} == {reason: [reason] for reason in cases}
+    assert "deploy/kubernetes/rbac.yaml" in said["forbidden"]["forbidden"]
+
+
+def test_the_manifest_grants_enough(server: ApiServerProcess) -> None:
+    """The rules of deploy/kubernetes/rbac.yaml, and nothing more, let it follow pods."""
+    import yaml
+
+    documents = list(yaml.safe_load_all(Path("deploy/kubernetes/rbac.yaml").read_text()))
+    (rule,) = next(one for one in documents if one["kind"] == "Role")["rules"]
+    cluster, one = Cluster(server.kubeconfig()), Container.at("127.0.5.3")
+    user = f"system:serviceaccount:{NAMESPACE}:kvsync"
+    server.grant(user, NAMESPACE, rule["resources"], rule["verbs"])
+    one.publish(2)
+    cluster.run("one", one)
+
+    async def story() -> None:
+        async with following(server.kubeconfig(user)) as followed:
+            await become(lambda: followed.equals({"one": (one, "m")}), followed.source.findings)
+            one.publish(1)
+            await asyncio.to_thread(cluster.annotate, "one", ranks="none")
+            await become(lambda: bool(followed.source.findings()), followed.source.findings)
+            assert followed.equals({"one": (one, "m")}), "a bad annotation leaves the pod as it was"
+
+    asyncio.run(story())
+    one.publisher.close()
+    cluster.api.close()

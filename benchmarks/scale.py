@@ -4,8 +4,8 @@ A thousand engines on one subscriber and one index, over real sockets: what it c
     python -m benchmarks.scale [--engines 1000] [--rates 50] [--seconds 60] [--json]
 
 The engines are in two processes beside, which take processors from us on a small machine; our CPU time is our own. Lag
-is from an engine's word to send (the batch's time) until its batch is in the index, as the index measures it; both clocks
-are this machine's. Several rates are run one after the other, to find the largest that is held without loss.
+is from an engine's word to send (the batch's time) until its batch is in the index, as the index measures it; both are
+this machine's clock. Several rates are run one after the other, to find the largest that is held without loss.
 """
 
 from __future__ import annotations

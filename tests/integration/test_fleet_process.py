@@ -1,0 +1,163 @@
+"""
+`kvsync serve --kubernetes` from nothing to a routed request, as docs/kubernetes.md has it: real processes, and the API
+server's double for a cluster. What it costs when a pod dies is measured with a clock that has room for a busy machine.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.integration.fleet_helpers import NAMESPACE, PODS, Cluster
+from tests.integration.test_serve_process import ENVIRONMENT, serving
+
+from kvsync.testing.apiserver.process import ApiServerProcess
+
+WITHIN_S = 20.0
+DEATH_S = 5.0
+"""The promise is 1 s; what is asserted leaves room for a busy machine, and the figure is printed."""
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ApiServerProcess]:
+    """A cluster of the test's own."""
+    with ApiServerProcess(tmp_path) as server:
+        yield server
+
+
+@contextmanager
+def engine(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
+    """A running engine, and where it listens."""
+    command = [sys.executable, "-m", "kvsync", "engine", "--listen", "127.0.0.1:0", "--events", "tcp://127.0.0.1:0"]
+    with subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, text=True, env=ENVIRONMENT) as process:
+        try:
+            assert process.stdout is not None
+            yield process, json.loads(process.stdout.readline())
+        finally:
+            process.kill()
+
+
+def annotations(ready: dict[str, Any]) -> dict[str, str]:
+    """Where a pod that is this engine is found."""
+    ports = {"http": ready["http"], "events": ready["events"][0], "replay": ready["replay"][0]}
+    return {f"kvsync.io/{key}-port": address.rpartition(":")[2] for key, address in ports.items()}
+
+
+def run_pod(cluster: Cluster, name: str, ready: dict[str, Any], labels: dict[str, str]) -> None:
+    """A pod of the cluster that is this engine."""
+    metadata = {"name": name, "labels": labels, "annotations": annotations(ready)}
+    spec = {"nodeName": "node", "containers": [{"name": "engine", "image": "i"}]}
+    cluster.ask("POST", PODS, {"metadata": metadata, "spec": spec})
+    cluster.status(name, phase="Running", podIP="127.0.0.1")
+    cluster.ready(name, is_ready=True)
+
+
+def ask(url: str, path: str, body: Any = None) -> tuple[int, Any, Any]:
+    """Status, JSON and headers of an answer."""
+    content = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url + path, data=content, headers={"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=WITHIN_S) as answer:
+            return answer.status, json.load(answer), answer.headers
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error), error.headers
+
+
+def until(true: Callable[[], bool], within_s: float = WITHIN_S) -> float:
+    """Wait until something is so; gives how long that took."""
+    began = time.monotonic()
+    while not true():
+        assert time.monotonic() < began + within_s, "it never became so"
+        time.sleep(0.01)
+    return time.monotonic() - began
+
+
+def ups(url: str) -> dict[str, bool]:
+    """Which pods get requests."""
+    return {pod["pod"].removeprefix(f"{NAMESPACE}/"): pod["up"] for pod in ask(url, "/v1/pods")[1]["pods"]}
+
+
+def flags(kubeconfig: Path) -> list[str]:
+    """The daemon's flags of the guide."""
+    return [
+        "--kubernetes",
+        "--kubernetes-namespace",
+        NAMESPACE,
+        "--kubeconfig",
+        str(kubeconfig),
+        "--listen",
+        "127.0.0.1:0",
+    ]
+
+
+AIBRIX = {"model.aibrix.ai/name": "simulated", "model.aibrix.ai/kv-events-enabled": "true"}
+LLM_D = {"llm-d.ai/inference-serving": "true"}
+
+
+def test_from_nothing_to_a_routed_request(server: ApiServerProcess) -> None:
+    """Pods of two label schemes are found; one names no model and is asked; a prompt goes where it lies."""
+    cluster = Cluster(server.kubeconfig())
+    with engine() as (_, one), engine("--lora", "sql") as (_, two), serving(*flags(server.kubeconfig())) as (_, ready):
+        url = ready["http"]
+        findings = ask(url, "/v1/engines")[1]["findings"]
+        assert [finding["reason"] for finding in findings] == ["no_pods"]
+        run_pod(cluster, "one", one, AIBRIX)
+        run_pod(cluster, "two", two, LLM_D)
+        until(lambda: ups(url) == {"one": True, "two": True})
+
+        def models() -> dict[str, Any]:
+            return {pod["pod"]: (pod["model"], pod["loras"]) for pod in ask(url, "/v1/pods")[1]["pods"]}
+
+        wanted = {f"{NAMESPACE}/one": ("simulated", []), f"{NAMESPACE}/two": ("simulated", ["sql"])}
+        until(lambda: models() == wanted)
+        until(lambda: all(one["connected"] for one in ask(url, "/v1/engines")[1]["engines"]))
+        assert ask(url, "/v1/engines")[1]["findings"] == []
+
+        asked = {"model": "simulated", "prompt": "a prompt of some length " * 40, "max_tokens": 2}
+        status, _, headers = ask(url, "/v1/completions", asked)
+        assert status == 200
+        holder = headers["x-kvsync-pod"]
+
+        def is_held() -> bool:
+            scored = ask(url, "/v1/score", {"model": "simulated", "prompt": asked["prompt"]})[1]["pods"]
+            return any(pod["pod"] == holder and pod["matched_tokens"] > 500 for pod in scored)
+
+        until(is_held)
+        assert ask(url, "/v1/completions", asked)[2]["x-kvsync-pod"] == holder
+
+        adapter = ask(url, "/v1/completions", {**asked, "model": "sql"})
+        assert (adapter[0], adapter[2]["x-kvsync-pod"]) == (200, f"{NAMESPACE}/two")
+        assert ask(url, "/v1/completions", {**asked, "model": "unheard"})[0] == 404
+    cluster.api.close()
+
+
+def test_a_pod_that_dies_gets_no_more_requests(server: ApiServerProcess, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its socket closes, or its readiness falls: whichever is seen first keeps requests away."""
+    cluster = Cluster(server.kubeconfig())
+    with engine() as (process, one), engine() as (_, two), serving(*flags(server.kubeconfig())) as (_, ready):
+        url = ready["http"]
+        run_pod(cluster, "one", one, AIBRIX)
+        run_pod(cluster, "two", two, AIBRIX)
+        until(lambda: ups(url) == {"one": True, "two": True})
+        until(lambda: all(one["connected"] for one in ask(url, "/v1/engines")[1]["engines"]))
+        cluster.ready("two", is_ready=False)
+        fell_s = until(lambda: not ups(url)["two"])
+        cluster.ready("two", is_ready=True)
+        until(lambda: ups(url)["two"])
+        process.kill()
+        died_s = until(lambda: not ups(url)["one"])
+        assert ask(url, "/v1/completions", {"model": "simulated", "prompt": "hi", "max_tokens": 1})[0] == 200
+    with capsys.disabled():
+        print(f"\nkept away after: readiness fell {fell_s:.3f} s, socket closed {died_s:.3f} s")  # noqa: T201  (the figure)
+    assert max(fell_s, died_s) < DEATH_S
+    cluster.api.close()

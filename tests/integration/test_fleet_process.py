@@ -46,7 +46,7 @@ def engine(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, A
             process.kill()
 
 
-def annotations(ready: dict[str, Any]) -> dict[str, str]:
+def places(ready: dict[str, Any]) -> dict[str, str]:
     """Where a pod that is this engine is found."""
     ports = {"http": ready["http"], "events": ready["events"][0], "replay": ready["replay"][0]}
     return {f"kvsync.io/{key}-port": address.rpartition(":")[2] for key, address in ports.items()}
@@ -54,7 +54,7 @@ def annotations(ready: dict[str, Any]) -> dict[str, str]:
 
 def run_pod(cluster: Cluster, name: str, ready: dict[str, Any], labels: dict[str, str]) -> None:
     """A pod of the cluster that is this engine."""
-    metadata = {"name": name, "labels": labels, "annotations": annotations(ready)}
+    metadata = {"name": name, "labels": labels, "annotations": places(ready)}
     spec = {"nodeName": "node", "containers": [{"name": "engine", "image": "i"}]}
     cluster.ask("POST", PODS, {"metadata": metadata, "spec": spec})
     cluster.status(name, phase="Running", podIP="127.0.0.1")

@@ -70,6 +70,15 @@ def command(
             rich_help_panel=_WHERE,
         ),
     ] = False,
+    curve_key: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="File with a secret CURVE key, mode 0600: events and replays are served to those who know its public"
+            " half, and encrypted.",
+            rich_help_panel=_WHERE,
+        ),
+    ] = None,
     ready_file: Annotated[
         Path | None,
         typer.Option(
@@ -163,6 +172,7 @@ def command(
     {"ready": true, "http": "http://...", "events": ["tcp://..."], "replay": ["tcp://..."]}
     """
     from kvsync.engine.process import run
+    from kvsync.keys import read_secret_key
 
     host, port = _host_and_port(listen)
     options = _options(
@@ -173,6 +183,7 @@ def command(
         replay=None if no_replay else replay,
         token=_token(token_file),
         insecure=insecure,
+        curve_key=None if curve_key is None else read_secret_key(curve_key, "--curve-key"),
         model=model,
         loras=tuple(lora or ()),
         topic=topic,

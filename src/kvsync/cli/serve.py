@@ -53,6 +53,13 @@ def command(
             metavar="FILE", help="How to reach the cluster (from inside it, else KUBECONFIG or ~/.kube/config)."
         ),
     ] = None,
+    curve_key: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A file with our secret CURVE key, mode 0600; streams are then encrypted."),
+    ] = None,
+    curve_server_key: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A file with the public CURVE key that all engines have.")
+    ] = None,
     listen: Annotated[
         str | None,
         typer.Option(help="Where to answer requests (127.0.0.1:8090); port 0 takes a free one.", metavar="HOST:PORT"),
@@ -130,6 +137,8 @@ def command(
         check_text("--pod", one)
     flags: dict[str, Any] = {
         "pods": pod,
+        "curve_key": curve_key,
+        "curve_server_key": curve_server_key,
         "pods_file": pods_file,
         "pods_dns": pods_dns,
         "kubernetes": kubernetes,

@@ -75,6 +75,7 @@ class EngineOptions:
     body_bytes_max: int = 16 * 1024 * 1024
     token: str | None = field(default=None, repr=False)
     insecure: bool = False
+    curve_key: bytes | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for name, (least, why) in _LEAST.items():
@@ -130,6 +131,7 @@ class EngineOptions:
                 bind=self.events_bind,
                 buffer_steps=self.buffer_steps,
                 hwm=self.hwm,
+                curve_key=self.curve_key,
             )
             for rank in range(self.ranks)
         ]

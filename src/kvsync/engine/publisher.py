@@ -19,7 +19,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 import zmq
@@ -42,7 +42,8 @@ class PublisherOptions:
     Where and how a rank publishes.
 
     `bind` is for the events socket; the replay socket always binds. `hwm` is how many batches libzmq keeps
-    for a slow subscriber, `buffer_steps` how many stay replayable.
+    for a slow subscriber, `buffer_steps` how many stay replayable. With `curve_key`, a secret one, only
+    those are served who know its public half.
     """
 
     events: str
@@ -51,6 +52,7 @@ class PublisherOptions:
     bind: bool = True
     buffer_steps: int = 10_000
     hwm: int = 100_000
+    curve_key: bytes | None = field(default=None, repr=False)
 
 
 class Publisher:
@@ -84,6 +86,7 @@ class Publisher:
         self._pub = self._context.socket(zmq.PUB)
         self._pub.setsockopt(zmq.SNDHWM, self._options.hwm)
         self._pub.setsockopt(zmq.LINGER, 0)
+        _encrypt(self._pub, self._options.curve_key)
         if self._options.bind:
             self.events = _bind(self._pub, self._options.events, "events")
         else:
@@ -93,6 +96,7 @@ class Publisher:
             # Room for the longest answer there can be, or a slow reader would lose its middle.
             self._router.setsockopt(zmq.SNDHWM, 2 * (self._options.buffer_steps + 1))
             self._router.setsockopt(zmq.LINGER, 0)
+            _encrypt(self._router, self._options.curve_key)
             self.replay = _bind(self._router, self._options.replay, "replay")
             self._serving = asyncio.create_task(self._serve_replay(self._router))
 
@@ -165,6 +169,13 @@ def _connect(socket: zmq.Socket[bytes], endpoint: str) -> None:
         socket.connect(endpoint)
     except zmq.ZMQError as error:
         raise ConfigError(f"events endpoint {endpoint} cannot be connected to: {error.strerror}") from error
+
+
+def _encrypt(socket: zmq.Socket[bytes] | zmq.asyncio.Socket, secret: bytes | None) -> None:
+    """Let only those be heard who know the public half of the key."""
+    if secret is not None:
+        socket.setsockopt(zmq.CURVE_SERVER, 1)
+        socket.setsockopt(zmq.CURVE_SECRETKEY, secret)
 
 
 def _allow_ipv6(socket: zmq.Socket[bytes] | zmq.asyncio.Socket, endpoint: str) -> None:

@@ -30,6 +30,7 @@ from kvsync.routing import Router, policies
 from kvsync.serve import fleet
 from kvsync.serve.api import Api
 from kvsync.serve.auth import make_middleware, token_of
+from kvsync.serve.curve import curve_of
 from kvsync.serve.figures import figures
 from kvsync.serve.metrics import FleetCollector
 from kvsync.serve.monitor import Monitor
@@ -44,6 +45,7 @@ from kvsync.serve.snapshots.giving import Giving
 from kvsync.serve.snapshots.keeper import Keeper
 from kvsync.serve.snapshots.siblings import siblings_of
 from kvsync.serve.sources import source_of
+from kvsync.stream.options import SubscriberOptions
 from kvsync.stream.subscriber import Subscriber
 
 KEEP_ALIVE_S = 4.0
@@ -70,13 +72,13 @@ async def serve(settings: Settings, ready: Callable[[str], None]) -> None:
 
     Raises `ConfigError` for settings that cannot work, before anything is opened.
     """
-    source = source_of(settings)
+    source, curve = source_of(settings), curve_of(settings)
     token, router = token_of(settings), make_router(settings)
     siblings = siblings_of(settings, token)
     stop, hurry = asyncio.Event(), asyncio.Event()
     with _signals(stop, hurry), _folder(settings.snapshot_dir) as folder:
         start = await begin(settings, folder, siblings)
-        with start.index as index, Subscriber(index) as streams:
+        with start.index as index, Subscriber(index, SubscriberOptions(curve=curve)) as streams:
             parts = Parts(settings, index, streams, router, token, inherited=start.inherited)
             async with _kept(parts, index, folder, hurry), running(parts, source, hurry) as url:
                 for name in unknown_variables(os.environ):

@@ -150,6 +150,8 @@ class Settings(BaseSettings):
     bootstrap_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 30.0
     bootstrap_bytes_max: Annotated[ByteSize, Field(ge=1_048_576)] = ByteSize(8 * 1024 * 1024 * 1024)
     drain_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 30.0
+    curve_key: Path | None = None
+    curve_server_key: Path | None = None
     pods_file: Path | None = None
     pods_dns: Annotated[tuple[Pod, ...], NoDecode, BeforeValidator(parse_patterns)] = ()
     kubernetes: bool = False

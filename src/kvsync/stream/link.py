@@ -31,6 +31,8 @@ from kvsync.stream.replays import Urgency
 from kvsync.stream.sequence import Bookmark, Replay, Sequence, feed
 from kvsync.stream.sockets import (
     DOWN,
+    HUNG_UP,
+    MISMATCH,
     REFUSED,
     RETRIED,
     UP,
@@ -94,7 +96,7 @@ class _Connection:
         elif event == DOWN:
             self.up = max(0, self.up - 1)
             self.lost_at = now
-        elif event in REFUSED:
+        elif event in REFUSED or event == MISMATCH:
             self.was_up, self.lost_at = False, now
 
     def is_given_up(self, now: float) -> bool:
@@ -145,6 +147,7 @@ class Link:
         self._detached = False
         self._failed = False
         self._index_errors = 0
+        self._is_refused = False
 
     def __repr__(self) -> str:
         sequence = self._sequence
@@ -336,9 +339,21 @@ class Link:
         elif event == DOWN and self._line_state.up == 0:
             self._sequence.disconnect()
         elif event == RETRIED:
-            self.error = f"no connection to {self.source.events}: refused, unreachable or an unknown name; trying again"
-        elif event in REFUSED:
-            self.error = f"{self.source.events} does not speak ZeroMQ's protocol: is it the events port?; trying again"
+            if not self._is_refused:  # else the reason has just been told
+                self.error = (
+                    f"no connection to {self.source.events}: refused, unreachable or an unknown name; trying again"
+                )
+            self._is_refused = False
+        elif event in REFUSED or event == MISMATCH:
+            self.error, self._is_refused = f"{self._refusal(event)}; trying again", True
+
+    def _refusal(self, event: int) -> str:
+        events, curve = self.source.events, self._home.options.curve
+        if event == MISMATCH:
+            return f"{events} {'does not use CURVE, and we do' if curve else 'wants CURVE, and we have no key'}"
+        if event == HUNG_UP and curve is not None:
+            return f"{events} has another CURVE key than ours: compare the key files"
+        return f"{events} does not speak ZeroMQ's protocol: is it the events port?"
 
     def _tick(self, now: float, may_probe: bool) -> bool:
         if self._reopen_at is not None and now >= self._reopen_at:

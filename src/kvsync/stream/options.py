@@ -30,6 +30,16 @@ class SequenceOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class Curve:
+    """
+    ZeroMQ's encryption: our secret key, and the public key that every engine must prove to have the other half of.
+    """
+
+    secret: bytes = field(repr=False)
+    server: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class SubscriberOptions:
     """
     The sockets of all engines and the thread that serves them.
@@ -41,6 +51,7 @@ class SubscriberOptions:
     within `replay_spread_s` seconds, by lot. An engine that goes on sending more than `frames_per_s` is read
     no faster, once it has used up `frames_burst`; None reads whatever comes.
     Beyond 100 engines `probes_per_s` keeps idle probes apart. `seed` makes the spreading of times reproducible.
+    With `curve` only engines that have the key are heard.
     """
 
     sequence: SequenceOptions = field(default_factory=SequenceOptions)
@@ -61,3 +72,4 @@ class SubscriberOptions:
     tick_s: float = 0.1
     io_threads: int = 1
     seed: int | None = None
+    curve: Curve | None = None

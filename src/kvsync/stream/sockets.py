@@ -44,6 +44,13 @@ REFUSED: Final = frozenset(
     )
 )
 WATCHED_EVENTS: Final = UP | DOWN | RETRIED | sum(REFUSED)
+HUNG_UP: Final = int(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL)
+"""Refused without a word: over CURVE, by one who has another key."""
+
+MISMATCH: Final = int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL) | 1 << 32
+"""What `news` makes of a refusal because only one side uses CURVE."""
+
+MISMATCH_VALUE: Final = int(zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH)
 
 SOCKETS_PER_ENGINE: Final = 6
 """Line and question, each with the two ends of its monitor."""
@@ -106,12 +113,12 @@ class WatchedSocket:
         return message
 
     def news(self) -> list[int]:
-        """What the monitor has to tell, in order: `UP`, `DOWN`, `RETRIED` or one of `REFUSED`."""
+        """What the monitor has to tell, in order: `UP`, `DOWN`, `RETRIED`, `MISMATCH` or one of `REFUSED`."""
         told: list[int] = []
         monitor = self._monitor
         while monitor is not None and _is_readable(monitor):
-            event, _ = MONITOR_EVENT.unpack(monitor.recv_multipart(zmq.NOBLOCK)[0])
-            told.append(event)
+            event, value = MONITOR_EVENT.unpack(monitor.recv_multipart(zmq.NOBLOCK)[0])
+            told.append(MISMATCH if event in REFUSED and value == MISMATCH_VALUE else event)
         return told
 
     def close(self) -> None:
@@ -134,6 +141,10 @@ class WatchedSocket:
         socket.setsockopt(zmq.RECONNECT_IVL, first_ms)
         socket.setsockopt(zmq.RECONNECT_IVL_MAX, max(first_ms, longest_ms))
         socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
+        if options.curve is not None:
+            socket.setsockopt(zmq.CURVE_SECRETKEY, options.curve.secret)
+            socket.setsockopt(zmq.CURVE_PUBLICKEY, zmq.curve_public(options.curve.secret))
+            socket.setsockopt(zmq.CURVE_SERVERKEY, options.curve.server)
         if options.heartbeat_s is not None:
             heartbeat_ms = round(options.heartbeat_s * 1000)
             socket.setsockopt(zmq.HEARTBEAT_IVL, heartbeat_ms)

@@ -307,6 +307,7 @@ static void read_engine(struct reader *reader, struct kvs_loading *loading, stru
   if (reader->status != KVS_OK) return;
   kvs__names_loaded(index, engine);
   engine->unproven = engine->heard;
+  kvs__evict_beyond(index, engine);
   need(reader, kvs__model_refresh(index, engine->model));
 }
 

@@ -58,7 +58,7 @@ def test_a_record_and_its_bookmark_fit(tmp_path: Path) -> None:
         assert publisher.asked[-1] == before
 
 
-@pytest.mark.parametrize("again", [BEFORE, BEFORE + WHILE_DOWN])
+@pytest.mark.parametrize("again", [3, BEFORE, BEFORE + WHILE_DOWN])
 def test_a_life_that_began_meanwhile_is_told_by_its_bytes(again: int, tmp_path: Path) -> None:
     """However far the new life has come, the old record goes and the new is whole."""
     path = tmp_path / "index"

@@ -238,3 +238,18 @@ def test_new_engines_follow_the_loaded_ones(tmp_path: Path) -> None:
         index.register(a, model="m")
         assert index.engines() == [a, b, c]
         assert index.record(b).model == "m"
+
+
+def test_the_limit_of_an_engine_holds_for_loading(tmp_path: Path) -> None:
+    """A record with more entries than one may have now gives up its deepest blocks, and says so."""
+    path, engine, prompt = tmp_path / "index", Engine("a"), tuple(range(16 * 400))
+    with Index() as index:
+        stored = Stored(tuple(range(1, 401)), None, prompt, 16)
+        index.apply(engine, encode_batch([stored]), model="m", sequence=0)
+        index.save(path)
+    with Index.load(path, engine_entries_max=100) as index:
+        index.confirm(engine)
+        assert 0 < index.stats()["entries"] <= 100
+        assert index.trust(engine) is Trust.PARTIAL
+        assert index.record(engine).media["GPU"].reason == "evicted to keep within memory"
+        assert index.match(prompt, model="m")[engine].blocks == index.stats()["entries"]

@@ -38,7 +38,9 @@ def test_every_target_names_a_benchmark() -> None:
         module, kind, method = target.benchmark.split(".")
         benchmark = next(found for found in classes(module) if found.__name__ == kind)
         assert method in methods(benchmark), target.benchmark
-        params = [values if isinstance(values, list) else [values] for values in getattr(benchmark, "params", ())]
+        params = [
+            values if isinstance(values, list | tuple) else [values] for values in getattr(benchmark, "params", ())
+        ]
         assert [str(value) in map(str, values) for value, values in zip(target.params, params, strict=True)] == [
             True
         ] * len(params), target

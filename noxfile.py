@@ -227,6 +227,13 @@ def build_sanitized(session: nox.Session) -> Path:
 
 
 @nox.session
+def differential(session: nox.Session) -> None:
+    """Play random histories to the C index and the plain model; `-- --operations 1000000 --seed N` says how many."""
+    install_for_tests(session)
+    session.run("python", "tests/differential.py", *session.posargs)
+
+
+@nox.session
 def fuzz(session: nox.Session) -> None:
     """Fuzz decoder and index with libFuzzer; `-- --seconds 600 operations` says how long each, and which."""
     parser = argparse.ArgumentParser(prog="nox -s fuzz --", description="What is not known here goes to libFuzzer.")

@@ -130,16 +130,19 @@ typedef struct kvs_loading kvs_loading;
 
 typedef struct kvs_options {
   uint64_t seed;           /* of every block hash; keep it secret */
-  uint64_t bytes_max;      /* ceiling of everything the index allocates, beyond an empty one; 0 = none */
-  uint64_t entries_max;    /* that one engine may hold; beyond it gives up its deepest blocks; 0 = no limit */
+  /* Ceiling of everything the index allocates, beyond an empty one; 0 = none. Outside of it: what answers and exports take
+   * while they are made and until they are freed; and, while a frame is applied, at most 36 bytes for each of its own: the
+   * caller's limit on frames bounds that. Of those 1.5 MB are kept for the next frame. */
+  uint64_t bytes_max;
+  uint64_t entries_max; /* that one engine may hold; beyond it gives up its deepest blocks; 0 = no limit */
   uint64_t fail_allocation; /* for tests: the n-th allocation from here on fails once; 0 = none */
 } kvs_options;
 
 typedef struct kvs_applied {
-  uint64_t stored;      /* hashes that gained a copy or came to be held */
-  uint64_t removed;     /* hashes that lost a copy or were dropped */
-  uint64_t cleared;     /* entries that clears took away */
-  uint64_t skipped;     /* events that could not be applied */
+  uint64_t stored; /* hashes that gained a copy or came to be held */
+  uint64_t removed; /* hashes that lost a copy or were dropped */
+  uint64_t cleared; /* entries that clears took away */
+  uint64_t skipped; /* events that could not be applied */
   uint64_t reannounced; /* hashes told again without a new copy */
 } kvs_applied;
 
@@ -167,18 +170,18 @@ typedef struct kvs_query {
 
 typedef struct kvs_match_row {
   uint32_t engine;
-  uint32_t blocks;  /* leading blocks without a hole, 1 or more */
-  uint64_t tokens;  /* in those blocks */
+  uint32_t blocks; /* leading blocks without a hole, 1 or more */
+  uint64_t tokens; /* in those blocks */
   uint32_t media_at; /* first of this row's places in kvs_matches.media */
   uint8_t media_count;
   uint8_t certain; /* 0: the engine's dialect cannot tell apart what was asked */
-  uint8_t trust;   /* kvs_trust, worst over the engine's media */
+  uint8_t trust; /* kvs_trust, worst over the engine's media */
 } kvs_match_row;
 
 typedef struct kvs_match_medium {
   uint32_t medium; /* kvs_index_medium_name */
   uint32_t blocks; /* leading blocks whose fastest copy lies there */
-  uint8_t trust;   /* kvs_trust of the engine's record on that medium */
+  uint8_t trust; /* kvs_trust of the engine's record on that medium */
 } kvs_match_medium;
 
 /* One allocation: free it with kvs_matches_free. Rows in no particular order. */

@@ -1,4 +1,4 @@
-/* One frame: numbers, then events in order, each decoded outside the readers' lock and applied inside it.
+/* One frame: numbers, then events in order, each decoded and hashed outside the readers' lock and applied inside it.
  *
  * The rules, with their reasons, are in docs/design/index.md. */
 #include <string.h>
@@ -100,6 +100,7 @@ static void apply_payload(kvs_index *index, struct kvs__engine *engine, const ui
   while (!lost && batch.events_left > 0) {
     struct kvs__event event;
     fault = kvs__batch_next(&batch, &index->scratch, &event, &lost);
+    if (fault == KVS__FINE) fault = kvs__store_prepare(index, &event);
     kvs__state_begin(index);
     if (fault == KVS__FAULT_MEMORY) kvs__record_doubt_all(engine, KVS_REASON_MEMORY);
     if (fault == KVS__FINE) fault = apply_event(index, engine, &event, applied);

@@ -34,7 +34,7 @@ static enum kvs__fault skip_inside(struct kvs__cursor *cursor, unsigned depth) {
   return deep ? KVS__FAULT_DEPTH : KVS__FINE;
 }
 
-static int grow(void **array, size_t *capacity, size_t count, size_t size) {
+int kvs__scratch_room(void **array, size_t *capacity, size_t count, size_t size) {
   void *grown;
   if (count <= *capacity) return 1;
   grown = realloc(*array, count * size);
@@ -52,6 +52,7 @@ void kvs__scratch_trim(struct kvs__scratch *scratch) {
 void kvs__scratch_end(struct kvs__scratch *scratch) {
   free(scratch->hashes);
   free(scratch->tokens);
+  free(scratch->locals);
   memset(scratch, 0, sizeof *scratch);
 }
 
@@ -74,7 +75,7 @@ static enum kvs__fault read_hashes(struct kvs__cursor *cursor, struct kvs__scrat
   TRY(kvs__read_head(cursor, &head));
   if (head.kind != KVS__ARRAY) return KVS__FAULT_TYPE;
   *count = (size_t)head.number;
-  if (!grow((void **)&scratch->hashes, &scratch->hashes_capacity, *count, sizeof *scratch->hashes))
+  if (!kvs__scratch_room((void **)&scratch->hashes, &scratch->hashes_capacity, *count, sizeof *scratch->hashes))
     return KVS__FAULT_MEMORY;
   for (size_t i = 0; i < *count; i++) {
     struct kvs__head item;
@@ -160,7 +161,8 @@ static enum kvs__fault read_tokens(struct kvs__cursor *cursor, struct kvs__scrat
   *count = 0;
   if (head.kind == KVS__NIL) return KVS__FINE;
   if (head.kind != KVS__ARRAY) return KVS__FAULT_TYPE;
-  if (!grow((void **)&scratch->tokens, &scratch->tokens_capacity, (size_t)head.number, sizeof *scratch->tokens))
+  if (!kvs__scratch_room((void **)&scratch->tokens, &scratch->tokens_capacity, (size_t)head.number,
+                         sizeof *scratch->tokens))
     return KVS__FAULT_MEMORY;
   *count = (size_t)head.number;
   for (size_t i = 0; i < *count;) {

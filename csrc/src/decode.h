@@ -52,6 +52,8 @@ struct kvs__scratch {
   size_t hashes_capacity;
   uint32_t *tokens;
   size_t tokens_capacity;
+  uint64_t *locals; /* of a stored event's blocks: made by store.c */
+  size_t locals_capacity;
 };
 
 struct kvs__batch {
@@ -72,6 +74,8 @@ enum kvs__fault kvs__batch_next(struct kvs__batch *batch, struct kvs__scratch *s
 /* Step over what follows the events. FINE or TRUNCATED; `trailing` counts bytes behind the batch. */
 enum kvs__fault kvs__batch_close(struct kvs__batch *batch, uint64_t *trailing);
 
+/* Room for so many of an array of the scratch; 0 = out of memory. */
+int kvs__scratch_room(void **array, size_t *capacity, size_t count, size_t size);
 void kvs__scratch_end(struct kvs__scratch *scratch);
 /* Give back what only an unusually large event needed. */
 void kvs__scratch_trim(struct kvs__scratch *scratch);

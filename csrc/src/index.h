@@ -21,7 +21,9 @@
  *
  * Locks. `writing` is held by one writer for a whole call. `state` is a read-write lock over all that
  * readers see: runs, sets, models, the list of engines, and of each record its kinds, groups, dialect and trust.
- * A writer holds it while it changes anything, and lets go for an instant every KVS_SLICE_BLOCKS blocks.
+ * A writer holds it while it changes anything, and lets go for an instant every KVS_SLICE_BLOCKS blocks. What one block
+ * costs meanwhile is bounded by construction: a stranger's bytes are decoded and hashed outside, but for names of 4 KB at
+ * most; tables move 288 items at most; only a directory, a list of numbers or a side map is ever doubled in one piece.
  * Held keys, names, gone and orphans belong to `writing` alone. */
 #ifndef KVS_INDEX_H
 #define KVS_INDEX_H
@@ -305,7 +307,9 @@ void kvs__orphans_end(kvs_index *index, struct kvs__engine *engine);
 /* apply.c: an event's medium and kind, made if they are new: both, or neither. -1 = beyond a limit. */
 int kvs__event_place(kvs_index *index, struct kvs__engine *engine, const struct kvs__event *event, int *medium);
 
-/* store.c: enter the blocks of a stored event. */
+/* store.c: hash what a stored event has of tokens, into the scratch: without the readers' lock, because a block may have
+ * a million of them. Then enter its blocks. */
+enum kvs__fault kvs__store_prepare(kvs_index *index, const struct kvs__event *event);
 enum kvs__fault kvs__store(kvs_index *index, struct kvs__engine *engine, const struct kvs__event *event,
                            kvs_applied *applied);
 

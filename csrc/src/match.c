@@ -41,6 +41,18 @@ static int fastest(const kvs_index *index, const struct kvs__engine *engine, int
   return best;
 }
 
+/* Where all blocks of a match lie, if its group was only ever on one medium and has no holes; else -1. */
+static int only_medium(const struct kvs__engine *engine, int group) {
+  int only = -1;
+  if (engine->groups[group].spec != KVS__SPEC_FULL) return -1;
+  for (uint32_t kind = 0; kind < engine->kinds_count; kind++) {
+    if (engine->kinds[kind]->group != group) continue;
+    if (only >= 0) return -1;
+    only = engine->kinds[kind]->medium;
+  }
+  return only;
+}
+
 static int gpu_of(const struct kvs__engine *engine) {
   for (int i = 0; i < engine->media_count; i++)
     if (engine->media[i].name == KVS__MEDIUM_GPU) return i;
@@ -52,8 +64,10 @@ static int add_media(const struct kvs__asking *asking, const struct kvs__walk *w
   const kvs_index *index = asking->index;
   int group = kvs__main_group(engine);
   uint32_t blocks[KVS_MEDIA_MAX] = {0};
-  for (uint32_t stretch = 0; stretch < walk->stretches_count && walk->stretches[stretch].start < row->blocks;
-       stretch++) {
+  int only = only_medium(engine, group);
+  if (only >= 0) blocks[only] = row->blocks;
+  for (uint32_t stretch = 0;
+       only < 0 && stretch < walk->stretches_count && walk->stretches[stretch].start < row->blocks; stretch++) {
     uint32_t end = kvs__stretch_end(walk, stretch);
     int medium = fastest(index, engine, group, walk->stretches[stretch].set);
     if (end > row->blocks) end = row->blocks;

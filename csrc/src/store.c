@@ -18,6 +18,30 @@ static enum shape shape_of(const struct kvs__event *event) {
   return WITH_TOKENS;
 }
 
+/* The local hash of a block: its tokens, and what else its cache depends on. */
+static uint64_t local_of(const struct kvs__hasher *hasher, const struct kvs__event *event,
+                         const uint32_t *tokens, size_t at, struct kvs__cursor *extras) {
+  uint64_t local = kvs__hash_tokens(hasher, tokens + at * event->block_size, event->block_size);
+  if (event->has_extras) return kvs__extras_fold(hasher, local, kvs__extras_next(hasher, event, extras));
+  if (at == 0 && !event->has_parent && event->cache_salt.at != NULL)
+    return kvs__extras_fold(hasher, local,
+                            kvs__extras_add(hasher, KVS__NO_EXTRAS, KVS__EXTRA_TEXT, event->cache_salt.at,
+                                            event->cache_salt.bytes));
+  return local;
+}
+
+enum kvs__fault kvs__store_prepare(kvs_index *index, const struct kvs__event *event) {
+  struct kvs__scratch *scratch = &index->scratch;
+  struct kvs__cursor extras = event->extras;
+  if (event->tag != KVS__TAG_STORED || shape_of(event) != WITH_TOKENS) return KVS__FINE;
+  if (!kvs__scratch_room((void **)&scratch->locals, &scratch->locals_capacity, event->hashes_count,
+                         sizeof *scratch->locals))
+    return KVS__FAULT_MEMORY;
+  for (size_t i = 0; i < event->hashes_count; i++)
+    scratch->locals[i] = local_of(&index->hasher, event, scratch->tokens, i, &extras);
+  return KVS__FINE;
+}
+
 static int text_is(const struct kvs__text *text, const char *word) {
   return text->at != NULL && text->bytes == strlen(word) && memcmp(text->at, word, text->bytes) == 0;
 }
@@ -104,7 +128,6 @@ struct storing {
   uint32_t kind;
   enum shape shape;
   int again;
-  struct kvs__cursor extras;
   struct hook hook;
 };
 
@@ -132,19 +155,6 @@ static void find_parent(kvs_index *index, struct storing *storing, int gpu) {
     engine->complete = 0;
     kvs__record_doubt(engine, medium, KVS_REASON_PARENT_MISSING);
   }
-}
-
-static uint64_t local_of(kvs_index *index, struct storing *storing, size_t at) {
-  const struct kvs__event *event = storing->event;
-  uint64_t local =
-      kvs__hash_tokens(&index->hasher, index->scratch.tokens + at * event->block_size, event->block_size);
-  if (event->has_extras)
-    return kvs__extras_fold(&index->hasher, local, kvs__extras_next(&index->hasher, event, &storing->extras));
-  if (at == 0 && !event->has_parent && event->cache_salt.at != NULL)
-    return kvs__extras_fold(&index->hasher, local,
-                            kvs__extras_add(&index->hasher, KVS__NO_EXTRAS, KVS__EXTRA_TEXT,
-                                            event->cache_salt.at, event->cache_salt.bytes));
-  return local;
 }
 
 /* Is the block before the i-th still there? Making room may have taken it, and then nothing may follow it. */
@@ -199,7 +209,7 @@ static int store_blocks(kvs_index *index, struct storing *storing, kvs_applied *
       tie.orphan = !tie.known;
       tie.parent = storing->hook.slot;
       tie.coming = (uint32_t)(storing->event->hashes_count - i);
-      tie.local = local_of(index, storing, i);
+      tie.local = index->scratch.locals[i];
       tie.block = tie.known ? kvs__mix(&index->hasher, storing->hook.hash, tie.local) : 0;
       tie.waits_for = storing->hook.key;
     }
@@ -216,8 +226,7 @@ static int store_blocks(kvs_index *index, struct storing *storing, kvs_applied *
 
 enum kvs__fault kvs__store(kvs_index *index, struct kvs__engine *engine, const struct kvs__event *event,
                            kvs_applied *applied) {
-  struct storing storing = {
-      .engine = engine, .event = event, .shape = shape_of(event), .extras = event->extras};
+  struct storing storing = {.engine = engine, .event = event, .shape = shape_of(event)};
   struct kvs__key parent_key = {0, KVS__INTEGERS};
   int medium, kind, gpu, whole;
   if (event->hashes_count == 0) return KVS__FINE;

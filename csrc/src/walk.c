@@ -2,6 +2,10 @@
 
 #include <stdlib.h>
 
+/* Blocks hashed before the first is looked for; each time twice as many, so that a miss costs little and at most half of
+ * what is hashed is in vain. */
+#define HASHED_FIRST 2u
+
 int kvs__room(void **array, uint32_t *capacity, uint32_t count, size_t size) {
   uint32_t wanted = *capacity == 0 ? 16 : *capacity * 2;
   void *grown;
@@ -65,7 +69,7 @@ static int add_candidates(struct kvs__asking *asking, struct kvs__walk *walk, ui
     if (!kvs__room((void **)&walk->alive, &walk->seen_capacity, walk->seen_count, sizeof *walk->alive))
       return 0;
     walk->alive[walk->seen_count].engine = engine->number;
-    walk->alive[walk->seen_count].length = 0;
+    walk->alive[walk->seen_count].length = KVS__ALIVE;
     walk->seen_count++;
   }
   walk->alive_count = walk->seen_count;
@@ -80,24 +84,23 @@ int kvs__group_holds(const kvs_index *index, const struct kvs__engine *engine, i
   return 0;
 }
 
-/* The set changed at block `at`: who is not in the new one ends here. */
+/* The set changed at block `at`: who is not in the new one ends here. Both are in the order of engines: one pass. */
 static void thin_out(struct kvs__asking *asking, struct kvs__walk *walk, uint32_t set, uint32_t at) {
-  uint32_t kept = 0;
-  for (uint32_t i = 0; i < walk->alive_count; i++) {
-    struct kvs__alive one = walk->alive[i];
-    const struct kvs__engine *engine = asking->index->engines[one.engine];
-    if (set != 0 && kvs__group_holds(asking->index, engine, kvs__main_group(engine), set)) {
-      if (kept != i) {
-        struct kvs__alive swap = walk->alive[kept];
-        walk->alive[kept] = one;
-        walk->alive[i] = swap;
-      }
-      kept++;
-    } else {
-      walk->alive[i].length = at;
-    }
+  const struct kvs__set *members = set == 0 ? NULL : kvs__sets_get(&asking->index->sets, set);
+  uint32_t member = 0, members_count = members == NULL ? 0 : members->count;
+  for (uint32_t i = 0; i < walk->seen_count; i++) {
+    const struct kvs__engine *engine;
+    int group, holds = 0;
+    if (walk->alive[i].length != KVS__ALIVE) continue;
+    engine = asking->index->engines[walk->alive[i].engine];
+    group = kvs__main_group(engine);
+    while (member < members_count && KVS__HOLDER_ENGINE(members->holders[member]) < engine->number) member++;
+    for (; member < members_count && KVS__HOLDER_ENGINE(members->holders[member]) == engine->number; member++)
+      holds |= engine->kinds[KVS__HOLDER_KIND(members->holders[member])]->group == group;
+    if (holds) continue;
+    walk->alive[i].length = at;
+    walk->alive_count--;
   }
-  walk->alive_count = kept;
 }
 
 /* The next `count` block hashes of what is asked, from block `at` on. */
@@ -145,7 +148,7 @@ int kvs__walk_run(struct kvs__asking *asking, struct kvs__walk *walk) {
   const struct kvs__runs *runs = &asking->index->runs;
   struct kvs__prompt prompt;
   uint64_t buffer[KVS__RUN_BLOCKS], total;
-  uint32_t slot = KVS__SLOT_NONE, set = 0;
+  uint32_t slot = KVS__SLOT_NONE, set = 0, ahead = HASHED_FIRST;
   int going = 1;
   if (asking->hashes != NULL) {
     total = asking->hashes_count;
@@ -156,9 +159,9 @@ int kvs__walk_run(struct kvs__asking *asking, struct kvs__walk *walk) {
   }
   if (total > UINT32_MAX) total = UINT32_MAX;
   while (going > 0 && walk->length < total) {
-    uint32_t count =
-        total - walk->length < KVS__RUN_BLOCKS ? (uint32_t)(total - walk->length) : KVS__RUN_BLOCKS;
+    uint32_t count = total - walk->length < ahead ? (uint32_t)(total - walk->length) : ahead;
     const uint64_t *hashes = next_hashes(asking, &prompt, buffer, walk->length, count);
+    if (ahead < KVS__RUN_BLOCKS) ahead *= 2;
     for (uint32_t i = 0; i < count;) {
       uint32_t now;
       if (slot != KVS__SLOT_NONE) {
@@ -177,6 +180,7 @@ int kvs__walk_run(struct kvs__asking *asking, struct kvs__walk *walk) {
       walk->length++;
     }
   }
-  for (uint32_t i = 0; i < walk->alive_count; i++) walk->alive[i].length = walk->length;
+  for (uint32_t i = 0; i < walk->seen_count; i++)
+    if (walk->alive[i].length == KVS__ALIVE) walk->alive[i].length = walk->length;
   return going >= 0;
 }

@@ -17,9 +17,11 @@ struct kvs__stretch {
   uint32_t start;
 };
 
+#define KVS__ALIVE UINT32_MAX
+
 struct kvs__alive {
   uint32_t engine;
-  uint32_t length;
+  uint32_t length; /* where it ended; KVS__ALIVE = not yet */
 };
 
 struct kvs__walk {
@@ -30,8 +32,8 @@ struct kvs__walk {
   struct kvs__stretch *stretches;
   uint32_t stretches_count;
   uint32_t stretches_capacity;
-  struct kvs__alive *alive; /* those still alive first */
-  uint32_t alive_count;
+  struct kvs__alive *alive; /* all that held the first block, ascending */
+  uint32_t alive_count;     /* of them, those that have not ended */
   uint32_t seen_count;
   uint32_t seen_capacity;
 };

@@ -2,6 +2,8 @@
  *
  * The script plays engines whose caches are known exactly (struct truth). Whatever fails, an engine that is called
  * `exact` must match what it holds, and one that is called `partial` must match no more than that. */
+#include <unistd.h>
+
 #include "check.h"
 #include "index.h" /* only to count allocations */
 #include "scene.h"
@@ -326,6 +328,54 @@ static void shallow_prompts_are_not_all_given_up(void) {
   scene_end(&scene);
 }
 
+/* Resident bytes of this process, 0 where the system does not say. */
+static uint64_t resident(void) {
+  unsigned long pages = 0, total = 0;
+  FILE *file = fopen("/proc/self/statm", "r");
+  if (file == NULL) return 0;
+  if (fscanf(file, "%lu %lu", &total, &pages) != 2) pages = 0;
+  fclose(file);
+  return (uint64_t)pages * 4096;
+}
+
+/* Prompts come for ever, some go by themselves, the rest is evicted at the ceiling: memory stays flat, all that went is
+ * counted, and what is left begins where prompts begin. KVSYNC_SOAK_BLOCKS says how many blocks, if more than a few. */
+static void churn_stays_flat(void) {
+  enum { LENGTH = 500, BEHIND = 40 };
+  const char *asked = getenv("KVSYNC_SOAK_BLOCKS");
+  uint64_t blocks = asked == NULL ? 600000 : strtoull(asked, NULL, 10), rounds = blocks / LENGTH, middle = 0;
+  uint64_t missed = 0, skipped = 0;
+  kvs_options options = {.seed = 42, .bytes_max = 16 * CEILING};
+  struct scene scene = scene_begin(&options, 2);
+  if (asked != NULL) alarm(0); /* it may take its time */
+  for (uint64_t i = 0; i < rounds; i++) {
+    uint32_t engine = (uint32_t)(i & 1), prompt = 1000 + (uint32_t)i;
+    store(&scene, engine, prompt, 0, LENGTH);
+    missed += match(&scene, engine, prompt, LENGTH) == 0;
+    if (i % 3 == 0 && i > BEHIND && match(&scene, engine, prompt - BEHIND, LENGTH) == LENGTH)
+      drop(&scene, engine, prompt - BEHIND, LENGTH / 2, LENGTH, NULL);
+    if (i == rounds / 2) middle = resident();
+  }
+  CHECK(stats_of(&scene).evicted > blocks / 4);
+  CHECK_EQUAL(stats_of(&scene).evicted,
+              counter(&scene, 0, KVS_COUNTER_EVICTED) + counter(&scene, 1, KVS_COUNTER_EVICTED));
+  /* Making room can be too little for the event that asked for it: that is counted, and rare. */
+  for (uint32_t engine = 0; engine < 2; engine++)
+    skipped += counter(&scene, engine, KVS_COUNTER_SKIPPED_MEMORY);
+  CHECK(missed <= skipped);
+  CHECK(skipped <= rounds / 50);
+  CHECK(stats_of(&scene).bytes_peak <= 16 * CEILING);
+  CHECK(stats_of(&scene).entries > 16 * CEILING / 100);
+  for (uint32_t engine = 0; engine < 2; engine++) CHECK_EQUAL(trust_of(&scene, engine), KVS_TRUST_PARTIAL);
+  if (asked != NULL)
+    printf("    %llu blocks, %llu events skipped: resident %.1f MB after half, %.1f MB at the end; %.1f MB by "
+           "its own account\n",
+           (unsigned long long)blocks, (unsigned long long)skipped, (double)middle / 1e6,
+           (double)resident() / 1e6, (double)stats_of(&scene).bytes / 1e6);
+  CHECK(resident() <= middle + middle / 10);
+  scene_end(&scene);
+}
+
 /* However little is allowed: no crash, no more than allowed, nothing untrue. */
 /* One that stores without end loses its own, tail first; the others keep all of theirs. */
 static void one_record_has_a_limit(void) {
@@ -417,6 +467,7 @@ static void memory_comes_back(void) {
 
 void tests_of_memory(void) {
   RUN("memory: a tenth of the entries keeps a quarter", a_tenth_keeps_a_quarter);
+  RUN("memory: churn at the ceiling stays flat", churn_stays_flat);
   RUN("memory: the script alone is true", the_script_alone_is_true);
   RUN("memory: every allocation fails once, and nothing untrue is said", every_allocation_fails_once);
   RUN("memory: a later word about a hash fails safely", a_later_word_fails_safely);

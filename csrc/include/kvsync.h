@@ -209,7 +209,7 @@ typedef struct kvs_engine_status {
   uint32_t block_size; /* usual size, 0 = not learned */
   uint32_t media_count;
   uint32_t groups_count; /* KV groups named in this life */
-  uint8_t dialect;       /* kvs_dialect */
+  uint8_t dialect; /* kvs_dialect */
   uint8_t trust; /* kvs_trust, worst over media */
   uint64_t counters[KVS_COUNTERS_COUNT];
   kvs_lag lag;

@@ -243,6 +243,60 @@ def open_files() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
+def test_two_daemons_follow_one_fleet_exactly(server: ApiServerProcess) -> None:
+    """Each by itself, also where one came later and an engine began anew between."""
+    cluster = Cluster(server.kubeconfig())
+    containers = {f"p{number}": Container.at(f"127.0.6.{number + 1}") for number in range(3)}
+    truth = {name: (container, "m") for name, container in containers.items()}
+
+    async def story() -> None:
+        for name, container in containers.items():
+            container.publish(3)
+            await asyncio.to_thread(cluster.run, name, container)
+        async with following(server.kubeconfig()) as first:
+            await become(lambda: first.equals(truth), lambda: first.parts.pods)
+            containers["p0"].restart()
+            async with following(server.kubeconfig()) as second:
+                for container in containers.values():
+                    container.publish(2)
+                for one in (first, second):
+                    await become(lambda one=one: one.equals(truth), lambda: containers)  # type: ignore[misc]
+                    trust = {engine: one.index.trust(engine).value for engine in one.index.engines()}
+                    assert set(trust.values()) == {"exact"}, trust
+
+    asyncio.run(story())
+    for container in containers.values():
+        container.publisher.close()
+    cluster.api.close()
+
+
+def test_two_pods_that_claim_one_endpoint_are_told(server: ApiServerProcess) -> None:
+    """The first has it; the other is named, and takes its place when the first goes."""
+    from kvsync.fleet import CombinedPods
+
+    cluster, one = Cluster(server.kubeconfig()), Container.at("127.0.6.9")
+    cluster.run("a", one)
+    cluster.run("b", one)
+
+    async def story() -> None:
+        options = replace(OPTIONS, kubeconfig=server.kubeconfig())
+        fleet = CombinedPods([KubernetesPods(options, seed=1)])
+        await fleet.open()
+        try:
+            await become(lambda: list(fleet.current()) == [f"{NAMESPACE}/a"], fleet.current)
+            (finding,) = fleet.findings()
+            assert (finding.about, finding.reason) == (f"{NAMESPACE}/b", "endpoint_taken")
+            await asyncio.to_thread(cluster.delete, "a")
+            await become(lambda: list(fleet.current()) == [f"{NAMESPACE}/b"], fleet.current)
+            assert not fleet.findings()
+        finally:
+            await fleet.close()
+
+    asyncio.run(story())
+    one.publisher.close()
+    cluster.api.close()
+
+
 async def findings_of(options: KubernetesOptions) -> dict[str, str]:
     """What is found at once, by reason."""
     source = KubernetesPods(options, seed=1)

@@ -25,6 +25,9 @@ from kvsync.tokens.model import ModelSpec
 TEXT = "Many words about a fox and its den. " * 20
 MESSAGES = [{"role": "user", "content": TEXT}]
 
+PATIENT_S = 30.0
+"""The deadline where it is not what is tested: loading takes seconds on a busy machine."""
+
 Answer = Callable[[web.Request], Any]
 
 
@@ -96,7 +99,8 @@ def test_prompts_and_chats_match_what_the_engine_holds(kind: Any, tmp_path: Path
     ]
 
     async def story() -> None:
-        async with FakePod() as pod, daemon(make_pod("a", pod.url), make_pod("b"), tokenizers={MODEL: table}) as here:
+        flags: Any = {"tokenizers": {MODEL: table}, "tokenize_seconds": PATIENT_S}
+        async with FakePod() as pod, daemon(make_pod("a", pod.url), make_pod("b"), **flags) as here:
             for number, (body, tokens) in enumerate(asked):
                 here.hold("a", tokens, sequence=number)
                 status, answer = await here.post("/v1/score", {"model": MODEL, **body})
@@ -122,7 +126,8 @@ def test_a_refused_chat_is_told_when_scored_and_left_to_the_engine_when_proxied(
 
     async def story() -> None:
         tokenizers = {MODEL: {"base": str(tmp_path)}}
-        async with FakePod() as pod, daemon(make_pod("a", pod.url), tokenizers=tokenizers) as here:
+        flags: Any = {"tokenizers": tokenizers, "tokenize_seconds": PATIENT_S}
+        async with FakePod() as pod, daemon(make_pod("a", pod.url), **flags) as here:
             status, answer = await here.post("/v1/score", {"model": MODEL, "messages": MESSAGES})
             assert (status, answer["error"]["code"], answer["error"]["param"]) == (400, "invalid_messages", "messages")
             assert "roles must alternate" in answer["error"]["message"]
@@ -191,7 +196,7 @@ def test_engines_are_asked_in_place_of_the_pods_own_address() -> None:
     async def story() -> None:
         async with engine(right) as a, engine(right) as b, engine(wrong) as c:
             pods = [make_pod("a", a), make_pod("b", b), make_pod("c", c)]
-            async with daemon(*pods, tokenizers={MODEL: {"kind": "remote"}}) as here:
+            async with daemon(*pods, tokenizers={MODEL: {"kind": "remote"}}, tokenize_seconds=PATIENT_S) as here:
                 here.hold("b", list(map(ord, TEXT)))
                 for _ in range(9):
                     status, answer = await here.post("/v1/score", {"model": MODEL, "messages": MESSAGES})
@@ -255,7 +260,8 @@ def test_a_missing_tokenizer_stops_neither_the_daemon_nor_other_models(tmp_path:
 
     async def story() -> None:
         tokenizers = {MODEL: {"base": str(tmp_path / "gone")}, "other": {"base": str(write_hf(tmp_path))}}
-        async with daemon(make_pod("a"), make_pod("o", model="other"), tokenizers=tokenizers) as here:
+        flags: Any = {"tokenizers": tokenizers, "tokenize_seconds": PATIENT_S}
+        async with daemon(make_pod("a"), make_pod("o", model="other"), **flags) as here:
             status, answer = await here.post("/v1/score", {"model": MODEL, "prompt": TEXT})
             assert (status, answer["degraded"]["reason"]) == (200, "tokenizer_broken")
             status, answer = await here.post("/v1/score", {"model": "other", "prompt": TEXT})
@@ -280,7 +286,7 @@ def test_token_ids_are_forwarded_where_asked_for(forward: bool, tmp_path: Path) 
 
     async def story() -> None:
         pods = FakePod()
-        flags: Any = {"tokenizers": {MODEL: table}, "forward_token_ids": forward}
+        flags: Any = {"tokenizers": {MODEL: table}, "forward_token_ids": forward, "tokenize_seconds": PATIENT_S}
         async with pods as pod, daemon(make_pod("a", pod.url), make_pod("o", pod.url, model="other"), **flags) as here:
             for path, body in bodies:
                 assert (await here.post(path, {"model": MODEL, **body}))[0] == 200

@@ -61,6 +61,11 @@ class Answers:
         """Whether live frames wait although they follow."""
         return self.asked is not None and self.asked.is_unverified
 
+    @property
+    def is_beginning(self) -> bool:
+        """Whether an answer is to come with all there is, so that what is applied meanwhile comes again."""
+        return self.asked is not None and not self.asked.from_last
+
     # ------------------------------------------------------------------ questions
 
     def ask_for_missing(self, out: list[Instruction], now: float) -> None:
@@ -164,7 +169,7 @@ class Answers:
 
     def _begins_again(self, out: list[Instruction], number: int) -> bool:
         self.owes = False
-        if number == 0:
+        if number == 0 or self._life.last is None:
             self._life.begin_again(out)
             return True
         # The beginning is gone for good: the record stays as it is, and the rest of the answer is known.
@@ -227,6 +232,9 @@ class Answers:
             return
         if asked.purpose is Purpose.REBUILD and asked.heard is None:
             self.owes = False  # there is no beginning to be had
+            if self._life.last is None:  # but nothing to lose either
+                self._life.begin_again(out)
+                self._life.pass_over(out, asked.start)
         else:
             # A number that was asked for and not met is a guess, and which life it was of another: tried once more.
             self.owes = self.owes or (asked.heard is None and self._life.last is None)

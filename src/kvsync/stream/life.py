@@ -91,12 +91,16 @@ class Life:
 
     # ------------------------------------------------------------------ frames
 
-    def take(self, out: list[Instruction], number: int, payload: Payload, *, held: bool = False) -> None:
-        """Apply a frame and what waits for it, keep it, or drop it as known."""
+    def take(
+        self, out: list[Instruction], number: int, payload: Payload, *, held: bool = False, comes_again: bool = False
+    ) -> None:
+        """Apply a frame and what waits for it, keep it, or drop it as known; `comes_again` says to remember it."""
         if number < self.expected or number in self.waiting:
             out.append(self._counters.drop_duplicate())
         elif number == self.expected and not held:
             self._apply(out, number, payload)
+            if comes_again:
+                self._digests.note(number, payload)
             self.advance(out)
         elif self._replay is Replay.NONE:
             self._counters.unfilled += self.applied is not None

@@ -202,7 +202,7 @@ class Sequence:
         life.live_last = number
         self.last_event_at = now
         self._put_off_probe(now)
-        life.take(out, number, payload, held=answers.are_held)
+        life.take(out, number, payload, held=answers.are_held, comes_again=answers.is_beginning)
         if answers.asked is None and life.is_behind:
             answers.ask_for_missing(out, now)
         if is_unread:
@@ -216,7 +216,7 @@ class Sequence:
         How many they are: each is to be applied, the last under the number `applied`. None may be; `feed` takes all.
         """
         life = self._life
-        if self._unread or not life.is_in_step or self._answers.are_held:
+        if self._unread or not life.is_in_step or self._answers.are_held or self._answers.is_beginning:
             return 0
         count = run_length(messages, life.expected)
         if count:

@@ -799,3 +799,40 @@ def test_a_record_that_was_not_whole_is_owed() -> None:
     replayed(sequence, 0)
     sequence.replay_ended(0.0)
     assert sequence.tick(0.0) == (RequestReplay(0),)
+
+
+def nothing_applied() -> Sequence:
+    """
+    A sequence whose first answers never came, and which threw away what it heard meanwhile.
+    """
+    sequence = Sequence(OPTIONS)
+    sequence.connect(0.0)
+    for number in range(2, 7):
+        live(sequence, number)
+    sequence.tick(3.0)
+    assert sequence.tick(6.0) == (Doubt("overflow"),)
+    assert sequence.tick(15.0) == (RequestReplay(0),)
+    return sequence
+
+
+def test_where_nothing_was_applied_any_beginning_will_do() -> None:
+    """With nothing to lose, the oldest batch there is begins the record, as at first contact."""
+    sequence = nothing_applied()
+    assert replayed(sequence, 3, now=15.0)[1:] == applies(3)
+    assert replayed(sequence, 4, now=15.0) == applies(4)
+
+
+def test_where_nothing_was_applied_an_oversize_beginning_is_stepped_over() -> None:
+    """The batches behind it are there to be had."""
+    sequence = nothing_applied()
+    assert sequence.oversize_replayed(15.0)[-1] == RequestReplay(1)
+    assert replayed(sequence, 1, now=15.0) == applies(1)
+
+
+def test_all_that_is_applied_before_a_first_answer_is_compared_with_it() -> None:
+    """Also where the heir's answer lacks the last number of the life before, and goes on behind it."""
+    sequence = Sequence(OPTIONS)
+    sequence.connect(0.0)
+    assert live(sequence, 0) == applies(0)
+    assert live(sequence, 1) == applies(1)
+    assert isinstance(replayed(sequence, 0, life=1)[1], Reset)

@@ -178,7 +178,8 @@ def test_a_buffer_that_wrapped_is_partial_until_a_clear() -> None:
             here.follow(ready)
             await here.connected(ready)
             await until(lambda: here.index.trust(Engine(POD)) is Trust.PARTIAL, within=WELL_S)
-            await here.client.post(f"{ready.http}/reset_prefix_cache")
+            async with here.client.post(f"{ready.http}/reset_prefix_cache") as answer:
+                assert answer.status == 200
             await here.ask(ready, 1)
             await here.equals(ready)
 

@@ -153,6 +153,8 @@ class Answers:
                 return
             if number == asked.start and isinstance(last, Bookmark):
                 out.append(Confirm())
+            if number > asked.start:
+                life.drop_below(number, WRAPPED)  # heard when nobody knew whose it was, it must not close the hole
             if asked.start < number <= life.expected:
                 out.append(Doubt(WRAPPED))  # nothing is missing, but nothing proves that this is the same life
         if life.differs(number, payload):

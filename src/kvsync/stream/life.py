@@ -217,6 +217,13 @@ class Life:
             self._counters.dropped[reason] += len(self.waiting)
         self.waiting.clear()
 
+    def drop_below(self, number: int, reason: str) -> None:
+        """Drop what waits below a number."""
+        for waits in self.waiting.numbers():
+            if waits < number:
+                self.waiting.take(waits)
+                self._counters.dropped[reason] += 1
+
     def forget_heard(self, reason: str) -> None:
         """Drop what was heard of, when no batch of it has been applied: it may be another life's."""
         self.throw_away(reason)

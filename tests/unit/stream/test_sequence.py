@@ -836,3 +836,13 @@ def test_all_that_is_applied_before_a_first_answer_is_compared_with_it() -> None
     assert live(sequence, 0) == applies(0)
     assert live(sequence, 1) == applies(1)
     assert isinstance(replayed(sequence, 0, life=1)[1], Reset)
+
+
+def test_what_waits_does_not_close_the_hole_of_a_wrapped_buffer() -> None:
+    """Frames of a life in between must not join the old record to an answer that begins behind them."""
+    sequence = following(1)
+    live(sequence, 2)
+    assert sequence.connect(1.0) == (RequestReplay(0),)
+    assert replayed(sequence, 3, life=1) == applies(3, life=1)
+    assert sequence.counters.dropped["wrapped"] == 1
+    assert is_balanced(sequence)

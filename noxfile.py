@@ -165,7 +165,7 @@ def conformance(session: nox.Session) -> None:
     asked, passed_on = parser.parse_known_args(session.posargs)
     install_for_tests(session)
     named = {"KVSYNC_CONFORMANCE_KUBECONFIG": str(Path(asked.kubeconfig).resolve())} if asked.kubeconfig else {}
-    session.run("python", "-m", "pytest", "tests/conformance", *passed_on, env=named)
+    session.run("python", "-m", "pytest", "tests/conformance/test_pods_api.py", *passed_on, env=named)
 
 
 @nox.session

@@ -279,6 +279,8 @@ class BackendCache:
                 with self._lock:
                     self._counts["close_failures"] += 1
                 _logger.warning(
-                    "the tokenizer backend of %r (%s): close raised %r; it is forgotten all the same",
-                    entry.model_spec.base, entry.model_spec.kind, error, exc_info=True,
-                )  # fmt: skip
+                    "the tokenizer backend of %s: close raised %r; it is forgotten all the same",
+                    entry.key,
+                    error,
+                    exc_info=True,
+                )

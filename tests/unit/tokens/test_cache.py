@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -179,6 +179,15 @@ def test_a_close_that_fails_is_logged_and_swallowed(builds: Builds, caplog: pyte
     record = next(record for record in caplog.records if "close raised" in record.getMessage())
     assert (record.levelname, "device gone" in record.getMessage()) == ("WARNING", True)
     assert (bad.closes, cache.stats().close_failures, cache.loaded_specs()) == (1, 1, [B])
+
+
+def test_an_entry_that_others_wrote_is_logged_by_its_key(caplog: pytest.LogCaptureFixture) -> None:
+    """What embedding code puts there need not carry a whole spec for its failing close to be survived."""
+    cache, bad = BackendCache(), Backend(OSError("device gone"))
+    put(cache, replace(entry(A, backend=bad), model_spec=cast(ModelSpec, None)))
+    with caplog.at_level(logging.WARNING):
+        cache.evict_all()
+    assert ("close raised" in caplog.text, bad.closes, cache.loaded_keys()) == (True, 1, [])
 
 
 def test_evict_all_closes_every_backend_once(builds: Builds) -> None:

@@ -157,6 +157,10 @@ class Answers:
                 life.drop_below(number, WRAPPED)  # heard when nobody knew whose it was, it must not close the hole
             if asked.start < number <= life.expected:
                 out.append(Doubt(WRAPPED))  # nothing is missing, but nothing proves that this is the same life
+        elif is_first and number > asked.start and asked.last is None and life.last is not None:
+            life.drop_below(number, WRAPPED)  # likewise of what was applied live while the answer was on its way
+            if number == life.expected:
+                out.append(Doubt(WRAPPED))
         if life.differs(number, payload):
             self._restart_from_answer(out, now)
         elif number <= life.expected and not self.are_held:

@@ -846,3 +846,11 @@ def test_what_waits_does_not_close_the_hole_of_a_wrapped_buffer() -> None:
     assert replayed(sequence, 3, life=1) == applies(3, life=1)
     assert sequence.counters.dropped["wrapped"] == 1
     assert is_balanced(sequence)
+
+
+def test_a_first_answer_that_begins_right_behind_the_live_batches_is_doubted() -> None:
+    """Nothing is missing by the numbers, and nothing proves that both are of one life."""
+    sequence = Sequence(OPTIONS)
+    sequence.connect(0.0)
+    assert live(sequence, 0) == applies(0)
+    assert replayed(sequence, 1, life=1) == (Doubt("wrapped"), *applies(1, life=1))

@@ -64,7 +64,8 @@ class Sequence:
     #   connected, _was_connected   the live socket now, and ever
     #   last_event_at   when a live frame was last made use of
     #   _unread     live frames to come that may be of a connection before
-    #   _connects   connections since the last live frame that was made use of
+    #   _connects   reconnections since the live stream was last known to be of the newest connection: the next live
+    #               frame that goes back may be of as many lives
     #   _probe_at   when a silent stream is probed
     #   _rebuild_at when what was given up is tried again
 
@@ -192,7 +193,8 @@ class Sequence:
         if is_unread and self._replay is Replay.ASKED:
             # Whosever it is, the answer that the new connection has asked for holds it if it matters.
             return (self.counters.drop(RECONNECT),)
-        self._connects = 0
+        # One life has ended per reconnection at most. While frames are unread, more of them may have gone by.
+        self._connects = self._connects - went_back if self._unread else 0
         if went_back:
             answers.restart(out, "the live stream went back")
         elif life.differs(number, payload):
@@ -278,7 +280,7 @@ class Sequence:
             return ()  # a live frame was faster than the news of the connection
         known = again and life.last is not None
         self._unread = unread if again else 0
-        self._connects += 1
+        self._connects += again
         if again and not known:
             life.forget_heard(RECONNECT)  # of whatever life it was, this one's answer begins at 0
         if self._replay is Replay.ASKED and known:

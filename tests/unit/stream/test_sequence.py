@@ -854,3 +854,32 @@ def test_a_first_answer_that_begins_right_behind_the_live_batches_is_doubted() -
     sequence.connect(0.0)
     assert live(sequence, 0) == applies(0)
     assert replayed(sequence, 1, life=1) == (Doubt("wrapped"), *applies(1, life=1))
+
+
+def test_a_new_life_among_several_reconnections_is_doubted() -> None:
+    """Two restarts read in one turn: what went back once may be of the life in between, until it goes back again."""
+    sequence = Sequence(OPTIONS, replay=Replay.NONE)
+    sequence.connect(0.0)
+    for _ in range(2):
+        sequence.disconnect()
+        sequence.connect(0.0, unread=2)
+    assert live(sequence, 0) == (*applies(0), Doubt("unverified"))
+    reset, *applied, doubt = live(sequence, 0, life=1)
+    assert isinstance(reset, Reset)
+    assert (tuple(applied), doubt) == (applies(0, life=1), Doubt("unverified"))
+    reset, *applied = live(sequence, 0, life=2)
+    assert isinstance(reset, Reset)
+    assert tuple(applied) == applies(0, life=2)
+
+
+def test_as_many_new_lives_as_reconnections_are_not_doubted() -> None:
+    """Where the live stream went back once for each reconnection, what comes is of the newest life."""
+    sequence = Sequence(OPTIONS, replay=Replay.NONE)
+    sequence.connect(0.0)
+    for _ in range(2):
+        sequence.disconnect()
+        sequence.connect(0.0, unread=4)
+    live(sequence, 0)
+    assert live(sequence, 0, life=1)[-1] == Doubt("unverified")
+    assert Doubt("unverified") not in live(sequence, 0, life=2)
+    assert live(sequence, 1, life=2) == applies(1, life=2)

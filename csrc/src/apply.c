@@ -6,15 +6,6 @@
 #include "clock.h"
 #include "index.h"
 
-int kvs__event_place(kvs_index *index, struct kvs__engine *engine, const struct kvs__event *event,
-                     int *medium) {
-  *medium = kvs__record_medium(index, engine, event->medium.at, event->medium.bytes, 0);
-  if (engine->kinds_count == KVS_KINDS_MAX)
-    return *medium < 0 ? -1 : kvs__record_kind(index, engine, *medium, event->group, 0);
-  if (*medium < 0) *medium = kvs__record_medium(index, engine, event->medium.at, event->medium.bytes, 1);
-  return *medium < 0 ? -1 : kvs__record_kind(index, engine, *medium, event->group, 1);
-}
-
 static void not_held(struct kvs__engine *engine, int medium) {
   engine->counters[KVS_COUNTER_REMOVED_UNKNOWN]++;
   if (engine->media[medium].trust != KVS_TRUST_EXACT) return;

@@ -223,6 +223,8 @@ int kvs__model_refresh(kvs_index *index, uint32_t model);
 /* record.c: one record's parts. All under `writing`, and `state` where readers can see. */
 int kvs__record_medium(kvs_index *index, struct kvs__engine *engine, const char *text, size_t bytes, int make);
 int kvs__record_kind(kvs_index *index, struct kvs__engine *engine, int medium, uint32_t group, int make);
+/* An event's medium and kind, made if they are new: both, or neither. -1 = beyond a limit. */
+int kvs__event_place(kvs_index *index, struct kvs__engine *engine, const struct kvs__event *event, int *medium);
 void kvs__record_trusts(struct kvs__medium *medium, uint8_t trust); /* and since when */
 void kvs__record_doubt(struct kvs__engine *engine, int medium, enum kvs_reason reason);
 void kvs__record_doubt_all(struct kvs__engine *engine, enum kvs_reason reason);
@@ -303,9 +305,6 @@ void kvs__orphan_remove(kvs_index *index, struct kvs__engine *engine, uint32_t o
 /* A hash has just been tied: whoever waited for it follows. */
 void kvs__join(kvs_index *index, struct kvs__engine *engine, struct kvs__key key, uint32_t slot);
 void kvs__orphans_end(kvs_index *index, struct kvs__engine *engine);
-
-/* apply.c: an event's medium and kind, made if they are new: both, or neither. -1 = beyond a limit. */
-int kvs__event_place(kvs_index *index, struct kvs__engine *engine, const struct kvs__event *event, int *medium);
 
 /* store.c: hash what a stored event has of tokens, into the scratch: without the readers' lock, because a block may have
  * a million of them. Then enter its blocks. */

@@ -58,6 +58,15 @@ int kvs__record_kind(kvs_index *index, struct kvs__engine *engine, int medium, u
   return engine->kinds_count++;
 }
 
+int kvs__event_place(kvs_index *index, struct kvs__engine *engine, const struct kvs__event *event,
+                     int *medium) {
+  *medium = kvs__record_medium(index, engine, event->medium.at, event->medium.bytes, 0);
+  if (engine->kinds_count == KVS_KINDS_MAX)
+    return *medium < 0 ? -1 : kvs__record_kind(index, engine, *medium, event->group, 0);
+  if (*medium < 0) *medium = kvs__record_medium(index, engine, event->medium.at, event->medium.bytes, 1);
+  return *medium < 0 ? -1 : kvs__record_kind(index, engine, *medium, event->group, 1);
+}
+
 uint8_t kvs__medium_trust(const struct kvs__engine *engine, int number, uint8_t *reason) {
   const struct kvs__medium *medium = &engine->media[number];
   if (reason != NULL) *reason = engine->unproven ? KVS_REASON_LOADED : medium->reason;

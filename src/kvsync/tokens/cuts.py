@@ -18,7 +18,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from kvsync.tokens.pattern import CharGroup, Pattern, Unprovable
+from kvsync.tokens.pattern import Pattern
+from kvsync.tokens.pattern_tree import CharGroup, Unprovable
 
 LOWER = CharGroup(((0x61, 0x7A),), "Ll")
 UPPER = CharGroup(((0x41, 0x5A),), "Lu")

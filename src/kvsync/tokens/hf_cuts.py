@@ -14,7 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from kvsync.tokens.cuts import CJK, CJK_STOPS, PAIRS, SPACE, Pair, without_those_in
-from kvsync.tokens.pattern import Pattern, Unprovable
+from kvsync.tokens.pattern import Pattern
+from kvsync.tokens.pattern_tree import Unprovable
 
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 """What the pre-tokenizer ByteLevel splits by where it splits."""

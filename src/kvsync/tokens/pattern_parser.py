@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 
-from kvsync.tokens.pattern import Both, Chars, Either, Item, Look, Named, Part, Range, Repeat, Unprovable
+from kvsync.tokens.pattern_tree import Both, Chars, Either, Item, Look, Named, Part, Range, Repeat, Unprovable
 
 DEPTH_MAX = 32
 SOURCE_MAX = 4_000

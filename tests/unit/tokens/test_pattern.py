@@ -7,8 +7,9 @@ import unicodedata
 import pytest
 
 from kvsync.tokens.cuts import CJK, CJK_STOPS, DIGITS, LOWER, NEWLINE, PAIRS, SPACE, UPPER
-from kvsync.tokens.pattern import CharGroup, Pattern, Unprovable
+from kvsync.tokens.pattern import Pattern
 from kvsync.tokens.pattern_parser import DEPTH_MAX, SOURCE_MAX
+from kvsync.tokens.pattern_tree import CharGroup, Unprovable
 from kvsync.tokens.vocabulary import PATTERNS
 
 GROUPS = (LOWER, UPPER, DIGITS, CJK, SPACE, NEWLINE, CJK_STOPS)

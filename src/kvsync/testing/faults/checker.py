@@ -16,17 +16,14 @@ truth is that of the number and life applied last, and `life` says that this lif
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
 
 from kvsync.index import Index
 from kvsync.stream.instructions import Reset
 from kvsync.stream.life import REBUILT
 from kvsync.stream.options import SequenceOptions
 from kvsync.testing.faults.engine import NOTHING, Held
+from kvsync.testing.faults.followed import Followed
 from kvsync.types import Trust
-
-if TYPE_CHECKING:
-    from kvsync.testing.faults.world import Followed
 
 
 class Violation(AssertionError):

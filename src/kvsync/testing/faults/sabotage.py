@@ -16,8 +16,9 @@ from kvsync.stream.bookmark import Bookmark
 from kvsync.stream.instructions import Apply, Confirm, Doubt, Instruction, RequestReplay, Reset
 from kvsync.stream.sequence import Sequence
 from kvsync.testing.faults.engine import Batch
+from kvsync.testing.faults.followed import Followed
 from kvsync.testing.faults.wires import Item, News
-from kvsync.testing.faults.world import MODEL, Followed, World
+from kvsync.testing.faults.world import MODEL, World
 
 
 class ReplaysIgnored(World):

@@ -18,7 +18,8 @@ from random import Random
 
 from kvsync.testing.faults.checker import Violation, check
 from kvsync.testing.faults.engine import CPU
-from kvsync.testing.faults.world import MODEL, Followed, World
+from kvsync.testing.faults.followed import Followed
+from kvsync.testing.faults.world import MODEL, World
 from kvsync.types import GPU, Trust
 
 TICK_S = 0.1

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Self
@@ -23,35 +23,13 @@ from kvsync.stream.sequence import Replay, Sequence
 from kvsync.stream.target import carry_out
 from kvsync.testing.faults.checker import check, check_reset
 from kvsync.testing.faults.engine import Batch, TrueEngine, garbled
+from kvsync.testing.faults.followed import Followed
 from kvsync.testing.faults.history import History, Kind, Operation
-from kvsync.testing.faults.wires import Asking, End, Item, Line, News, Noise
+from kvsync.testing.faults.wires import End, Item, News, Noise
 from kvsync.types import Engine, Trust
 
 MODEL = "m"
 PAUSES_S = (0.05, 0.3, 1.0, 4.0)
-
-
-@dataclass(slots=True)
-class Followed:
-    """
-    One engine, as it is and as the daemon has it.
-
-    `connected_to` is the life that the daemon was last told of, `recorded` the life whose batches the record holds
-    (None: nothing was applied yet), `met` all lives that the sequence has heard of for this record. It was told `told`
-    frames, and asked `asked` questions; `published` says what a payload was.
-    """
-
-    engine: Engine
-    truth: TrueEngine
-    sequence: Sequence
-    line: Line = field(default_factory=Line)
-    asking: Asking = field(default_factory=Asking)
-    connected_to: int = 0
-    recorded: int | None = None
-    told: int = 0
-    asked: int = 0
-    met: set[int] = field(default_factory=set)
-    published: dict[bytes, Batch] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,7 @@ class MadeUpStreams:
     sources: dict[Engine, Source] = field(default_factory=dict)
     statuses: dict[Engine, StreamStatus] = field(default_factory=dict)
 
-    def add(self, source: Source, bookmark: Bookmark | None = None) -> None:
+    def add(self, source: Source, bookmark: Bookmark | None = None, *, is_whole: bool = True) -> None:
         """Begin with a connected stream."""
         self.sources[source.engine] = source
         self.statuses.setdefault(source.engine, status_of(source.engine))

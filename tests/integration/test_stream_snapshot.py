@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
-from tests.integration.stream_helpers import ENGINE, QUICK, batch, batches, held, holds, source, wait_until
+from tests.integration.stream_helpers import ENGINE, MODEL, QUICK, batch, batches, held, holds, source, wait_until
 
+from kvsync.fleet import Pod, StaticPods
 from kvsync.index import Index
+from kvsync.routing import BUILT_IN, Router
+from kvsync.serve import fleet
+from kvsync.serve.parts import Parts
+from kvsync.serve.settings import Settings
+from kvsync.serve.snapshots.begin import begin
+from kvsync.serve.snapshots.folder import SnapshotFolder
+from kvsync.serve.snapshots.siblings import Siblings
+from kvsync.stream.bookmark import Bookmark, digest
 from kvsync.stream.subscriber import Subscriber
 from kvsync.testing.publisher import ScriptedPublisher
 from kvsync.types import Trust
@@ -107,3 +117,25 @@ def test_an_engine_that_is_not_there_yet_is_not_believed(tmp_path: Path) -> None
         with loaded(publisher, path) as (index, subscriber):
             wait_until(subscriber, lambda status: status.error is not None)
             assert index.trust(ENGINE) is Trust.STALE
+
+
+def test_what_was_owed_when_it_was_saved_is_owed_after_a_warm_start(tmp_path: Path) -> None:
+    """The daemon builds a record with a hole anew, though it goes on from its bookmark and nothing new is missing."""
+    settings = Settings()
+    with ScriptedPublisher() as publisher, closing(SnapshotFolder(tmp_path)) as folder:
+        for payload in batches(3):
+            publisher.publish(payload)
+        with Index() as index:
+            index.apply(ENGINE, batch(0), model=MODEL, sequence=0)
+            index.doubt(ENGINE, "gap")
+            index.apply(ENGINE, batch(2), model=MODEL, sequence=2)
+            index.save(folder.file, hold=lambda _engine: nullcontext(Bookmark(2, digest(batch(2)))))
+        start = asyncio.run(begin(settings, folder, Siblings()))
+        with start.index as index, Subscriber(index, QUICK) as streams:
+            parts = Parts(settings, index, streams, Router(dict(BUILT_IN)), inherited=start.inherited)
+            pod = Pod(ENGINE.pod, "http://127.0.0.1:9", MODEL, events=publisher.events, replay=publisher.replay)
+            fleet.adopt(parts, StaticPods((pod,)))
+            wait_until(streams, lambda status: status.rebuilds == 1 and status.applied == 2)
+            assert held(index) == holds(3)
+            assert index.trust(ENGINE) is Trust.EXACT
+            assert start.inherited.resumed == 1

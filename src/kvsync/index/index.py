@@ -91,6 +91,8 @@ class Index:
         self._told: dict[Engine, dict[str, str]] = {}  # reasons of doubt, by medium; "" for any other
         self.bookmarks: dict[Engine, Bookmark] = {}
         """Of the engines that were loaded, the batch that each record ended with; never changed afterwards."""
+        self.saved_trust: dict[Engine, Trust] = {}
+        """Of the engines that were loaded, how each record was trusted when it was saved; never changed afterwards."""
 
     # ------------------------------------------------------------------ life
 
@@ -157,7 +159,8 @@ class Index:
         An index as it was saved, with its seed and each engine's last sequence number.
 
         Engines may have gone on, or begun anew, since then: each reads as `stale` until `confirm`, or until a clear, a
-        restart or doubt settles it. `bookmarks` says where their streams may go on.
+        restart or doubt settles it. `bookmarks` says where their streams may go on, and `saved_trust` which of
+        the records were whole.
 
         Raises ConfigError if the file cannot be opened, FrameError if it is no snapshot, cut, damaged or of another
         version, MemoryError if it needs more than `max_bytes`.
@@ -178,6 +181,7 @@ class Index:
         for row, number in zip(rows, numbers, strict=True):
             self._engines.append(row.engine)
             self._numbers[row.engine], self._models[row.engine] = number, row.model
+            self.saved_trust[row.engine] = row.trust
             # The record that was loaded has the last word on where it ends.
             if row.bookmark is not None and row.bookmark.number == self.record(row.engine).sequence:
                 self.bookmarks[row.engine] = row.bookmark

@@ -104,7 +104,8 @@ def _restream(parts: Parts, before: Pod | None, after: Pod) -> None:
     parts.roster.refused.pop(after.name, None)
     for source in _new(had, has):
         try:
-            parts.streams.add(source, parts.inherited.claim(source, parts.index))
+            bookmark, is_whole = parts.inherited.claim(source, parts.index)
+            parts.streams.add(source, bookmark, is_whole=is_whole)
         except KvsyncError as error:
             finding = Finding("stream", str(source.engine), "not_followed", f"its events are not followed: {error}")
             parts.roster.refused[after.name] = finding

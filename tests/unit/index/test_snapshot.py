@@ -160,6 +160,7 @@ def test_a_loaded_engine_is_stale_until_it_is_confirmed(tmp_path: Path) -> None:
     with Index.load(path) as index:
         assert index.trust(engine) is Trust.STALE
         assert index.record(engine).media["GPU"].reason == "loaded and not compared with the engine yet"
+        assert index.saved_trust == {engine: Trust.EXACT}
         index.confirm(engine)
         index.confirm(Engine("unknown"))
         assert index.trust(engine) is index.record(engine).media["GPU"].trust is Trust.EXACT

@@ -20,6 +20,7 @@ from kvsync.serve.settings import Settings
 from kvsync.serve.snapshots.folder import SnapshotFolder
 from kvsync.serve.snapshots.inherited import Inherited
 from kvsync.serve.snapshots.siblings import Siblings
+from kvsync.types import Trust
 
 YOUNG_INTERVALS = 2
 """A snapshot of our own is young until so many others should have been made."""
@@ -105,7 +106,8 @@ def _loaded(path: Path, origin: str, limits: Limits) -> Start:
         taken = file.contents.taken
     index = Index.load(path, **limits)
     engines = index.engines()
-    inherited = Inherited(origin, taken, len(engines), dict(index.bookmarks), set(engines))
+    doubtful = {engine for engine, trust in index.saved_trust.items() if trust is not Trust.EXACT}
+    inherited = Inherited(origin, taken, len(engines), dict(index.bookmarks), set(engines), doubtful)
     _logger.info(
         "%d engines with %d entries loaded from %s in %.2f s, %.0f s old; each is compared with its stream before it is"
         " trusted",

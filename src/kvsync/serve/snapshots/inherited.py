@@ -8,7 +8,7 @@ import logging
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from kvsync.index import Hold
 from kvsync.serve.ports import RecordView
@@ -26,13 +26,21 @@ class Records(Protocol):
     def remove(self, engine: Engine) -> None: ...
 
 
+class Claim(NamedTuple):
+    """Where an engine's stream goes on, and whether the record before it was whole; no bookmark: it begins anew."""
+
+    bookmark: Bookmark | None = None
+    is_whole: bool = True
+
+
 @dataclass(slots=True)
 class Inherited:
     """
     Records that were loaded and wait for their engines.
 
     `origin` says where from: `cold` (there are none), `snapshot`, or a sibling's URL; `taken` when that was, in seconds
-    since 1970.
+    since 1970. `doubtful` records were not exact when they were saved: they are built anew where that can be done. One
+    that was saved again before its engine was found counts among them.
     """
 
     origin: str = "cold"
@@ -40,22 +48,23 @@ class Inherited:
     loaded: int = 0
     bookmarks: dict[Engine, Bookmark] = field(default_factory=dict)
     unclaimed: set[Engine] = field(default_factory=set)
+    doubtful: set[Engine] = field(default_factory=set)
     resumed: int = 0
     dropped: int = 0
 
-    def claim(self, source: Source, index: Records) -> Bookmark | None:
-        """Where an engine's stream goes on; None where it begins anew, and then nothing of it is left in the index."""
+    def claim(self, source: Source, index: Records) -> Claim:
+        """Where an engine's stream goes on; if it begins anew, nothing of it is left in the index."""
         engine, bookmark = source.engine, self.bookmarks.pop(source.engine, None)
         if engine not in self.unclaimed:
-            return None
+            return Claim()
         self.unclaimed.discard(engine)
         model = index.record(engine).model
         if bookmark is not None and model == source.model:
             self.resumed += 1
-            return bookmark
+            return Claim(bookmark, is_whole=engine not in self.doubtful)
         why = "it has no batch to compare" if model == source.model else f"it served {model!r}, now {source.model!r}"
         self._drop(engine, index, why)
-        return None
+        return Claim()
 
     def holding(self, hold: Hold) -> Hold:
         """

@@ -25,11 +25,13 @@ MARK = Bookmark(0, b"digest!!")
 URL = "http://sibling:8090"
 
 
-def save(path: Path, engine: Engine, blocks: int = 2) -> None:
+def save(path: Path, engine: Engine, blocks: int = 2, doubt: str | None = None) -> None:
     """A snapshot of one engine, taken now."""
     with Index(seed=1) as index:
         batch = encode_batch([Stored(tuple(range(1, blocks + 1)), None, tuple(range(16 * blocks)), 16)])
         index.apply(engine, batch, model="m", sequence=0)
+        if doubt is not None:
+            index.doubt(engine, doubt)
         index.save(path, hold=lambda _engine: nullcontext(MARK))
 
 
@@ -59,7 +61,9 @@ class Giving(Siblings):
         yield None if self.path is None else (self.path, URL)
 
 
-def start(folder: SnapshotFolder | None, siblings: Siblings | None = None, **flags: Any) -> tuple[str, list[Engine]]:
+def start(
+    folder: SnapshotFolder | None, siblings: Siblings | None = None, *, doubtful: bool = False, **flags: Any
+) -> tuple[str, list[Engine]]:
     """Where the index came from, and whose records it has; each of them is not trusted yet."""
     settings = load_settings(flags, environment={})
     begun = asyncio.run(begin(settings, folder, siblings or Siblings()))
@@ -67,6 +71,7 @@ def start(folder: SnapshotFolder | None, siblings: Siblings | None = None, **fla
         assert all(index.trust(engine) is Trust.STALE for engine in index.engines())
         assert begun.inherited.bookmarks == dict.fromkeys(index.engines(), MARK)
         assert begun.inherited.unclaimed == set(index.engines())
+        assert begun.inherited.doubtful == (set(index.engines()) if doubtful else set())
         return begun.inherited.origin, index.engines()
 
 
@@ -82,6 +87,12 @@ def test_our_own_is_loaded(folder: SnapshotFolder) -> None:
     save(folder.file, OWN)
     assert start(folder) == ("snapshot", [OWN])
     assert folder.file.exists()
+
+
+def test_a_record_that_was_stale_is_loaded_as_doubtful(folder: SnapshotFolder) -> None:
+    """So that its stream can be told."""
+    save(folder.file, OWN, doubt="gap")
+    assert start(folder, doubtful=True) == ("snapshot", [OWN])
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 import pytest
 
 from kvsync.index import Index
-from kvsync.serve.snapshots.inherited import Inherited
+from kvsync.serve.snapshots.inherited import Claim, Inherited
 from kvsync.stream.endpoints import Source
 from kvsync.types import Bookmark, Engine
 
@@ -33,10 +33,18 @@ def test_an_engine_goes_on_from_its_bookmark(index: Index) -> None:
     """Once: one that is removed and comes again begins anew."""
     with index:
         inherited = Inherited("snapshot", 1.0, 3, {A: MARK}, {A, B, C})
-        assert inherited.claim(source(A), index) == MARK
-        assert inherited.claim(source(A), index) is None
+        assert inherited.claim(source(A), index) == Claim(MARK)
+        assert inherited.claim(source(A), index) == Claim()
         assert index.engines() == [A, B, C]
         assert (inherited.resumed, inherited.dropped) == (1, 0)
+
+
+def test_a_record_that_was_not_exact_is_not_whole(index: Index) -> None:
+    """What was owed when it was saved is owed still; of one that begins anew nothing is."""
+    with index:
+        inherited = Inherited("snapshot", 1.0, 3, {A: MARK, C: MARK}, {A, B, C}, doubtful={A, B})
+        claims = [inherited.claim(source(engine), index) for engine in (A, B, C)]
+        assert claims == [Claim(MARK, is_whole=False), Claim(), Claim(MARK)]
 
 
 @pytest.mark.parametrize(("model", "marks"), [("other", {A: MARK}), ("m", {})])
@@ -44,7 +52,7 @@ def test_what_cannot_go_on_is_dropped(model: str, marks: dict[Engine, Bookmark],
     """Another model, or no batch to compare: the record goes, and the engine begins anew."""
     with index:
         inherited = Inherited("snapshot", 1.0, 3, dict(marks), {A, B, C})
-        assert inherited.claim(source(A, model), index) is None
+        assert inherited.claim(source(A, model), index) == Claim()
         assert index.engines() == [B, C]
         assert inherited.dropped == 1
 

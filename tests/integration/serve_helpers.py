@@ -52,6 +52,7 @@ def status_of(engine: Engine, *, connected: bool = True, restarts: int = 0) -> S
         unfilled=0,
         replays=0,
         restarts=restarts,
+        rebuilds=0,
         oversize=0,
         reconnects=0,
         index_errors=0,

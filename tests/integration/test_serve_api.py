@@ -320,6 +320,7 @@ def test_what_is_known_can_be_looked_at() -> None:
                 ("a", 1, "unknown", 0),
             ]
             assert engines[0]["stream"]["connected"]
+            assert engines[0]["stream"]["rebuilds"] == 0
             assert engines[0]["counters"]["stored"] == 10
             blocks = (await here.get("/v1/blocks?pod=a&rank=0"))[1]
             assert (blocks["sequence"], blocks["trust"], list(blocks["media"]["GPU"]["0"].values())) == (

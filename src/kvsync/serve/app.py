@@ -45,7 +45,7 @@ from kvsync.serve.snapshots.giving import Giving
 from kvsync.serve.snapshots.keeper import Keeper
 from kvsync.serve.snapshots.siblings import siblings_of
 from kvsync.serve.sources import source_of
-from kvsync.stream.options import SubscriberOptions
+from kvsync.stream.options import Curve, SubscriberOptions
 from kvsync.stream.subscriber import Subscriber
 
 KEEP_ALIVE_S = 4.0
@@ -78,7 +78,7 @@ async def serve(settings: Settings, ready: Callable[[str], None]) -> None:
     stop, hurry = asyncio.Event(), asyncio.Event()
     with _signals(stop, hurry), _folder(settings.snapshot_dir) as folder:
         start = await begin(settings, folder, siblings)
-        with start.index as index, Subscriber(index, SubscriberOptions(curve=curve)) as streams:
+        with start.index as index, Subscriber(index, stream_options(settings, curve)) as streams:
             parts = Parts(settings, index, streams, router, token, inherited=start.inherited)
             async with _kept(parts, index, folder, hurry), running(parts, source, hurry) as url:
                 for name in unknown_variables(os.environ):
@@ -108,6 +108,16 @@ async def _kept(parts: Parts, index: Index, folder: SnapshotFolder | None, hurry
         yield
     if not hurry.is_set():
         await asyncio.to_thread(keeper.save)
+
+
+def stream_options(settings: Settings, curve: Curve | None) -> SubscriberOptions:
+    """What the settings say of the event streams; a rate of 0 is none."""
+    return SubscriberOptions(
+        frames_per_s=settings.frames_per_s or None,
+        replays_max=settings.replays_max,
+        replay_spread_s=settings.replay_spread_s,
+        curve=curve,
+    )
 
 
 def make_router(settings: Settings, *, seed: int | None = None) -> Router:

@@ -25,7 +25,7 @@ LOADS = (
     ("queued_tokens", "Prefill tokens sent that are not computed yet."),
 )
 
-STREAM_KINDS = ("gaps", "unfilled", "replays", "restarts", "oversize", "reconnects", "index_errors")
+STREAM_KINDS = ("gaps", "unfilled", "replays", "restarts", "rebuilds", "oversize", "reconnects", "index_errors")
 
 Labels = tuple[str, ...]
 

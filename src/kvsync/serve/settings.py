@@ -140,6 +140,9 @@ class Settings(BaseSettings):
     connect_seconds: Annotated[float, Field(gt=0)] = 2.0
     silence_seconds: Annotated[float, Field(gt=0)] = 600.0
     repair: bool = False
+    frames_per_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 20_000.0
+    replays_max: Annotated[int, Field(ge=1, le=4_096)] = 16
+    replay_spread_s: Annotated[float, Field(ge=0, le=60, allow_inf_nan=False)] = 0.5
     signals_seconds: Annotated[float, Field(ge=0, le=3_600, allow_inf_nan=False)] = 5.0
     ready_trust: Literal["exact", "partial", "stale"] = "exact"
     ready_coverage: Annotated[float, Field(ge=0, le=1)] = 0.0

@@ -208,6 +208,7 @@ def _stream_view(view: StreamView) -> dict[str, Any]:
         "unfilled": view.unfilled,
         "replays": view.replays,
         "restarts": view.restarts,
+        "rebuilds": view.rebuilds,
         "oversize": view.oversize,
         "reconnects": view.reconnects,
         "index_errors": view.index_errors,

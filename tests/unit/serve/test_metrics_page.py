@@ -12,7 +12,7 @@ from kvsync.fleet import StaticPods
 from kvsync.index import Index
 from kvsync.routing import BUILT_IN, Router
 from kvsync.serve import fleet
-from kvsync.serve.figures import figures
+from kvsync.serve.figures import STREAM_KINDS, figures
 from kvsync.serve.metrics import FleetCollector
 from kvsync.serve.parts import Parts
 from kvsync.serve.settings import Settings
@@ -52,3 +52,9 @@ def test_a_name_ends_in_its_unit() -> None:
     """What is measured in seconds says so, as is Prometheus' custom."""
     for name, _, _, unit, _ in ROW.findall(PAGE.read_text(encoding="utf-8")):
         assert ("seconds" in unit) == name.endswith("_seconds"), name
+
+
+def test_the_page_names_what_happens_to_streams() -> None:
+    """Every kind of `kvsync_stream`, in its own row."""
+    meanings = {name: meaning for name, *_, meaning in ROW.findall(PAGE.read_text(encoding="utf-8"))}
+    assert set(re.findall(r"`(\w+)`", meanings["kvsync_stream"])) == set(STREAM_KINDS)

@@ -8,7 +8,9 @@ import pytest
 
 from kvsync.errors import ConfigError
 from kvsync.fleet import Pod
+from kvsync.serve.app import stream_options
 from kvsync.serve.settings import Listen, Settings, load_settings, parse_listen, unknown_variables
+from kvsync.stream.options import SubscriberOptions
 
 POD = "name=a,http=http://h:1,model=m"
 OTHER = "name=b,http=http://h:2,model=m"
@@ -32,6 +34,18 @@ def test_defaults() -> None:
     settings = load_settings({}, environment={})
     assert settings.listen == Listen("127.0.0.1", 8090)
     assert (settings.policy, settings.prefill_rate, settings.max_bytes, settings.pods) == ("cost", None, None, ())
+
+
+def test_the_streams_defaults_are_the_library_s() -> None:
+    """What is not set is as in an embedded subscriber."""
+    assert stream_options(load_settings({}, environment={}), None) == SubscriberOptions()
+
+
+def test_the_streams_are_made_with_what_was_set(tmp_path: Path) -> None:
+    """A rate of 0 is no limit."""
+    path = write(tmp_path, "frames_per_s = 0\nreplays_max = 4\nreplay_spread_s = 2\n")
+    options = stream_options(load_settings({}, config=path, environment={}), None)
+    assert options == SubscriberOptions(frames_per_s=None, replays_max=4, replay_spread_s=2.0)
 
 
 def test_flags_before_environment_before_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,6 +97,9 @@ def test_sizes_have_units() -> None:
         ('[[pods]]\nname = "a"\nhttp = "http://h"\nmodel = "m"\nrank = 2', "pods[0]: unknown key 'rank'"),
         ('max_bytes = "lots"', "max_bytes is 'lots'"),
         ("max_bytes = 10", "max_bytes is 10"),
+        ("frames_per_s = -1", "frames_per_s is -1"),
+        ("replays_max = 0", "replays_max is 0"),
+        ("replay_spread_s = inf", "replay_spread_s is inf"),
         ('max_bytes = "100000000000000000000"', "max_bytes is '1000"),
     ],
 )

@@ -18,8 +18,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
@@ -165,7 +165,7 @@ class BackendCache:
         key = self.cache_key_for(spec)
         while True:
             found, is_ours = self._find_or_begin(key, spec, leases)
-            if isinstance(found, CachedBackend):
+            if not isinstance(found, _Flight):
                 return found
             if is_ours:
                 return self._build(spec, key, adapter_path, found, leases)
@@ -228,8 +228,9 @@ class BackendCache:
     def _enter(self, key: Hashable, built: CachedBackend, flight: _Flight, leases: int) -> list[CachedBackend]:
         """Put a built entry in its place; gives those that are to be closed. The lock is held."""
         closing = []
-        if key in self._entries:  # written there by others meanwhile: theirs may be in use, ours is not
-            closing.append(built)
+        if key in self._entries:  # written there meanwhile: another's may be in use, then ours is not
+            if self._entries[key] is not built:
+                closing.append(built)
             self._entries.move_to_end(key)
         else:
             self._entries[key] = built
@@ -256,7 +257,9 @@ class BackendCache:
             if lease.count:
                 return
             del self._leases[id(entry)]
-        if lease.retired:
+            # Put back by embedding code, it is served again, and closed by its next eviction.
+            is_over = lease.retired and not any(one is entry for one in self._entries.values())
+        if is_over:
             self._close([entry])
 
     def _retire(self, keys: Iterable[Hashable]) -> list[CachedBackend]:
@@ -271,16 +274,21 @@ class BackendCache:
                 lease.retired = True
         return closing
 
-    def _close(self, entries: Iterable[CachedBackend]) -> None:
-        for entry in entries:
-            try:
-                entry.backend.close()
-            except Exception as error:
-                with self._lock:
-                    self._counts["close_failures"] += 1
-                _logger.warning(
-                    "the tokenizer backend of %s: close raised %r; it is forgotten all the same",
-                    entry.key,
-                    error,
-                    exc_info=True,
-                )
+    def _close(self, entries: Sequence[CachedBackend]) -> None:
+        """Close all of them in order, also where one is interrupted."""
+        with ExitStack() as closing:
+            for entry in reversed(entries):
+                closing.callback(self._close_one, entry)
+
+    def _close_one(self, entry: CachedBackend) -> None:
+        try:
+            entry.backend.close()
+        except Exception as error:
+            with self._lock:
+                self._counts["close_failures"] += 1
+            _logger.warning(
+                "the tokenizer backend of %s: close raised %r; it is forgotten all the same",
+                entry.key,
+                error,
+                exc_info=True,
+            )

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -29,7 +30,7 @@ A, B, C = (ModelSpec(base=name, kind="dummy") for name in "abc")
 class Backend:
     """A backend that counts its closes."""
 
-    def __init__(self, failure: Exception | None = None) -> None:
+    def __init__(self, failure: BaseException | None = None) -> None:
         self.closes = 0
         self._failure = failure
 
@@ -202,6 +203,16 @@ def test_evict_all_closes_every_backend_once(builds: Builds) -> None:
     assert len(builds.made) == 1
 
 
+def test_an_interrupted_close_leaves_no_other_open() -> None:
+    """What no handler swallows comes out of the call, after every backend was closed."""
+    cache = BackendCache(max_size=3)
+    entries = [entry(A, backend=Backend(KeyboardInterrupt())), entry(B), entry(C)]
+    put(cache, *entries)
+    with pytest.raises(KeyboardInterrupt):
+        cache.evict_all()
+    assert [one.backend.closes for one in entries] == [1, 1, 1]
+
+
 def test_an_entry_written_from_outside_is_served_leased_evicted_and_closed(builds: Builds) -> None:
     """What stands in `_entries` needs no record elsewhere."""
     cache = BackendCache(max_size=1)
@@ -233,6 +244,44 @@ def test_an_entry_written_while_its_key_is_built_is_kept(builds: Builds) -> None
     builds.first = lambda _spec: put(cache, theirs)
     assert cache.get_or_load(A) is theirs
     assert (builds.made[0].backend.closes, theirs.backend.closes) == (1, 0)
+
+
+def test_an_entry_that_its_own_build_wrote_is_not_closed(builds: Builds, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A build that puts its entry in place itself, and gives it, has it served and open."""
+    cache = BackendCache()
+    written = entry(A)
+
+    def build(spec: ModelSpec, *, key: Hashable, adapter_path: Path | str | None) -> CachedBackend:
+        put(cache, written)
+        return written
+
+    monkeypatch.setattr(cache_module, "_build_entry", build)
+    assert cache.get_or_load(A) is written
+    assert written.backend.closes == 0
+
+
+def test_an_entry_of_another_type_is_served_leased_and_closed(builds: Builds) -> None:
+    """Embedding code may put any record with the fields of an entry."""
+    cache = BackendCache(max_size=1)
+    record: Any = SimpleNamespace(key=cache_key_for(A), backend=Backend(), model_spec=object(), load_seconds=0.0)
+    put(cache, record)
+    assert cache.get_or_load(A) is record
+    with cache.lease(A) as leased:
+        assert (leased, cache.loaded_specs()) == (record, [record.model_spec])
+        cache.get_or_load(B)
+        assert record.backend.closes == 0
+    assert record.backend.closes == 1
+
+
+def test_an_entry_put_back_under_its_lease_is_served_and_closed_once(builds: Builds) -> None:
+    """Evicted while leased and written there again, it outlives the lease, and its next eviction closes it."""
+    cache = BackendCache()
+    with cache.lease(A) as leased:
+        cache.evict_all()
+        put(cache, leased)
+    assert (leased.backend.closes, cache.get_or_load(A)) == (0, leased)
+    cache.evict_all()
+    assert (leased.backend.closes, cache._leases) == (1, {})
 
 
 def test_a_failed_build_is_not_cached(builds: Builds) -> None:

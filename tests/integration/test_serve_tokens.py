@@ -16,6 +16,7 @@ from tests.integration.serve_helpers import MODEL, daemon, make_pod, until
 from tests.unit.tokens.samples import CHATS, TEKKEN, TOOLS, tekken, write_hf, write_vocabulary
 
 from kvsync.errors import TokenizerUnavailable
+from kvsync.fleet.kubernetes.reading import read_pod
 from kvsync.serve.settings import load_settings
 from kvsync.testing.fake_pod import FakePod
 from kvsync.tokens.backends import open_backend
@@ -118,6 +119,34 @@ def test_prompts_and_chats_match_what_the_engine_holds(kind: Any, tmp_path: Path
             assert stats["tokenizers"]["hits"] >= len(asked)
 
     asyncio.run(story())
+
+
+def test_annotations_of_a_clusters_pods_name_their_models_tokenizer(tmp_path: Path) -> None:
+    """What stands at a pod's object makes its model's prompts tokens, unless the settings say something."""
+    texts = {"tokenizer": str(write_hf(tmp_path)), "tokenizer-kind": "hf", "model": MODEL}
+    item = {
+        "metadata": {
+            "name": "p",
+            "namespace": "ns",
+            "uid": "1",
+            "annotations": {f"kvsync.io/{key}": text for key, text in texts.items()},
+        },
+        "status": {"phase": "Running", "podIP": "127.0.0.1", "conditions": [{"type": "Ready", "status": "True"}]},
+    }
+    pod = read_pod(item).pod
+    assert pod is not None
+    tokens = open_backend(ModelSpec(base=str(tmp_path))).encode(TEXT)
+
+    async def held(**flags: Any) -> int:
+        async with daemon(pod, tokenize_seconds=PATIENT_S, **flags) as here:
+            here.hold("ns/p", tokens)
+            status, answer = await here.post("/v1/score", {"model": MODEL, "prompt": TEXT})
+            assert (status, "degraded" in answer) == (200, False)
+            matched: int = answer["pods"][0]["matched_tokens"]
+            return matched
+
+    assert asyncio.run(held()) == len(tokens) // 16 * 16
+    assert asyncio.run(held(tokenizers={MODEL: {"kind": "dummy"}})) == 0
 
 
 def test_a_refused_chat_is_told_when_scored_and_left_to_the_engine_when_proxied(tmp_path: Path) -> None:

@@ -169,11 +169,15 @@ class Tokenizing:
         self.backends.evict_all()
 
     def _annotated(self, model: str, pods: Collection[Pod]) -> ModelSpec | None:
+        wrong = set()  # a model's pods mostly say the same, and each reading takes its time
         for pod in pods:
+            if not pod.tokenizer or pod.tokenizer in wrong:
+                continue
             try:
                 if (spec := spec_of_annotations(pod.tokenizer, model, f"pod {pod.name}")) is not None:
                     return spec
             except ConfigError as error:
+                wrong.add(pod.tokenizer)
                 self._tell(str(error))
         return None
 

@@ -312,6 +312,20 @@ def test_a_pods_annotations_count_where_the_settings_say_nothing(caplog: pytest.
     assert caplog.text.count("kind is 'x'") == 1
 
 
+def test_a_wrong_annotation_of_many_pods_is_read_once_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mistake in a deployment's template costs each request one reading, however many pods have it."""
+    read: list[str] = []
+
+    def reading(texts: Any, model: str, where: str) -> None:
+        read.append(where)
+        raise ConfigError(where)
+
+    monkeypatch.setattr(room, "spec_of_annotations", reading)
+    pods = [make_pod(f"p{number}", tokenizer=(("tokenizer-kind", "x"),)) for number in range(100)]
+    assert Tokenizing().spec_of("m", [make_pod("q"), *pods]) is None
+    assert read == ["pod p0"]
+
+
 def test_threads_of_models_that_went_away_are_not_kept(stage: Stage) -> None:
     """However many models a fleet has had, only so many have threads."""
 

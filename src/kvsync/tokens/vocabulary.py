@@ -132,7 +132,9 @@ def _ranks(path: Path) -> dict[bytes, int]:
             ranks[base64.b64decode(token, validate=True)] = int(rank)
         except (ValueError, binascii.Error):
             raise ConfigError(
-                f"{path} line {number} is {line[:40]!r}; a tiktoken vocabulary has a token in base64 and a rank a line"
+                # Not what it holds: an annotation may name any file of ours, and whoever asks is told why it is none.
+                f"{path} line {number} is no token in base64 and its rank, as a tiktoken vocabulary's lines are;"
+                " give another file"
             ) from None
     missing = next((byte for byte in range(256) if bytes([byte]) not in ranks), None)
     if missing is not None:

@@ -262,7 +262,7 @@ def spoiled(name: str, content: bytes) -> Callable[[Path], object]:
         ("hf", spoiled("tokenizer_config.json", b"\xff\xfe"), "is no UTF-8"),
         ("hf", spoiled("chat_template.jinja", b"{% for %}"), "cannot be compiled"),
         ("tiktoken", lambda folder: (folder / "tiktoken.model").unlink(), "has no"),
-        ("tiktoken", spoiled("tiktoken.model", b"IQ== 0\nIg== x\n"), "line 2 is"),
+        ("tiktoken", spoiled("tiktoken.model", b"IQ== 0\nIg== x\n"), "line 2 is no token"),
         ("tiktoken", spoiled("tiktoken.model", b"IQ== 0\n"), "no token for the byte"),
         ("tiktoken", spoiled("tokenizer_config.json", CLASH), "'<x>' has an id"),
         ("tiktoken", spoiled("tokenizer_config.json", b'{"added_tokens_decoder": [1]}'), "no mapping of ids"),
@@ -295,6 +295,20 @@ def test_what_is_not_there_is_named(fields: dict[str, Any], named: str) -> None:
     """A path without a file, a name that is none of the hub's, and engines that are not given."""
     with pytest.raises(ConfigError, match=named):
         open_backend(ModelSpec.model_validate(fields))
+
+
+@pytest.mark.parametrize("kind", ["hf", "tiktoken", "mistral"])
+@pytest.mark.parametrize(
+    "content", ["hunter2 hunter2", '{"config": "hunter2", "model": "hunter2", "vocab": "hunter2"}']
+)
+def test_a_file_that_is_no_tokenizer_is_not_shown(kind: Any, content: str, tmp_path: Path) -> None:
+    """What names files for us need not be who may read them, so no message holds what stands in one."""
+    path = tmp_path / "secret.json"
+    path.write_text(content)
+    with pytest.raises(ConfigError) as caught:
+        open_backend(ModelSpec(base=str(path), kind=kind, pattern="qwen"))
+    assert "secret.json" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
 
 
 def test_a_vocabulary_needs_its_pattern(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ What the stream tests share: batches that form one chain of blocks, quick option
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 
@@ -20,6 +21,12 @@ MODEL = "m"
 ENGINE = Engine("pod", 0)
 BLOCK = 4
 WAIT_S = 20.0
+
+# What docs/recovery.md promises: how long it takes from a fault's first sign until the record is the truth.
+FLOWING_S = 1.0
+IDLE_S = 10.0
+BUSY = 5.0
+"""Where more wants to run than there are cores, each waits for its turn: promises are held this many times as long."""
 
 # Times as short as a busy machine allows; probes are far away unless a test wants them.
 QUICK_SEQUENCE = SequenceOptions(replay_timeout_s=1.0, probe_idle_s=600.0)
@@ -86,6 +93,18 @@ def wait_until(subscriber: Subscriber, condition: Callable[[StreamStatus], objec
     Return once an engine's status fulfils the condition.
     """
     wait_for(lambda: condition(subscriber.status()[engine]), lambda: subscriber.status()[engine])
+
+
+def in_time(what: str, since: float, limit_s: float = FLOWING_S) -> None:
+    """
+    Print how long it has taken until now, and hold it to the promise; a machine that is busy gets `BUSY` times as long.
+    """
+    took_s = time.monotonic() - since
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    allowed_s = limit_s * (BUSY if load > cores else 1.0)
+    told = f"{what}: {took_s:.3f} s of {allowed_s:g} (promised {limit_s:g}, load {load:.1f} on {cores} cores)"
+    print(told)  # noqa: T201  (a figure for whoever runs the test with -s)
+    assert took_s <= allowed_s, told
 
 
 def is_balanced(status: StreamStatus) -> bool:

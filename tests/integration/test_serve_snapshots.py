@@ -16,6 +16,7 @@ from typing import Any
 
 import aiohttp
 from tests.integration.engine_helpers import Client, running_engine
+from tests.integration.stream_helpers import IDLE_S, in_time
 
 from kvsync.index import SnapshotFile
 
@@ -124,7 +125,9 @@ def test_killed_at_any_instant_it_goes_on(tmp_path: Path) -> None:
                         await running.saved()
                         await asyncio.sleep(random.uniform(0.0, 0.2))
             async with daemon(engines, tmp_path) as running:
+                since = time.monotonic()
                 await running.until_equal(engines)
+                in_time("killed, and started from a snapshot", since, IDLE_S)
                 assert await running.loaded() | {"taken": 0} == {
                     "origin": "snapshot",
                     "taken": 0,

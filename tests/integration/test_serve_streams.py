@@ -6,6 +6,7 @@ import asyncio
 import random
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 from tests.integration.serve_helpers import until
+from tests.integration.stream_helpers import in_time
 from tests.integration.test_serve_engine import CAUGHT_UP_S, Daemon, following
 
 from kvsync.fleet import Pod
@@ -129,10 +131,12 @@ def test_a_recorded_fleet_served_live(name: str, ranks: int) -> None:
                 pass
             async with following(published.pod, signals_seconds=0) as here:
                 await asyncio.to_thread(published.play, capture)
+                since = time.monotonic()
                 for rank in range(ranks):
                     dump = await caught_up(here, published, published.last[rank], rank)
                     assert dump["media"] == {"GPU": ends[rank].blocks}
                     assert dump["trust"] == "exact"
+                in_time(f"{name}, after its last batch", since)
                 for view in (await here.get(f"{here.url}/v1/engines"))["engines"]:
                     stream = view["stream"]
                     became = stream["applied_frames"] + stream["duplicate"] + sum(stream["dropped"].values())

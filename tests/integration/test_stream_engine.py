@@ -1,20 +1,27 @@
-"""Stream and simulated engine over real sockets: whatever happens, a record ends equal to what its engine holds."""
+"""
+Stream and simulated engine over real sockets: whatever happens, a record ends equal to what its engine holds.
+
+And in time: `pytest -s` prints how long each takes, from the first answered request that shows what happened.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import aiohttp
 import pytest
+import zmq
+import zmq.asyncio
 from tests.integration.serve_helpers import until
-from tests.integration.stream_helpers import QUICK
+from tests.integration.stream_helpers import FLOWING_S, QUICK, in_time
 
 from kvsync.index import Index
 from kvsync.stream.endpoints import Source
@@ -27,7 +34,10 @@ MODEL = "simulated"
 POD = "pod"
 WELL_S = 20.0
 SMALL = ("--prefill-rate", "1e7", "--decode-rate", "1e4", "--answer-tokens", "8", "--block-size", "4", "--blocks", "64")
-PROBING = replace(QUICK, sequence=SequenceOptions(replay_timeout_s=1.0, probe_idle_s=1.0))
+# Connections are tried again within a fifth of a second. The promise for an idle engine is `probe_idle_s`, ten seconds
+# unless set: here it is two, so that a test need not wait for nine.
+PROBE_IDLE_S = 2.0
+PROBING = replace(QUICK, sequence=SequenceOptions(replay_timeout_s=1.0, probe_idle_s=PROBE_IDLE_S), reconnect_max_s=0.2)
 
 
 @dataclass(slots=True)
@@ -64,12 +74,46 @@ async def engine(*flags: str, at: Ready | None = None) -> AsyncIterator[Ready]:
 
 
 @dataclass(slots=True)
+class Network:
+    """What carries the events of an engine to us, or loses them."""
+
+    events: str
+    is_down: bool = False
+    lost: int = 0
+
+    async def carry(self, engine: zmq.asyncio.Socket, us: zmq.asyncio.Socket) -> None:
+        """Hand on every message, for ever."""
+        while True:
+            frames = await engine.recv_multipart()
+            self.lost += self.is_down
+            if not self.is_down:
+                await us.send_multipart(frames)
+
+
+@asynccontextmanager
+async def network(ready: Ready) -> AsyncIterator[Network]:
+    """Something between an engine's events and us; replays go past it."""
+    context = zmq.asyncio.Context()
+    with context.socket(zmq.SUB) as engine, context.socket(zmq.PUB) as us:
+        engine.subscribe(b"")
+        engine.connect(ready.events[0])
+        us.bind_to_random_port("tcp://127.0.0.1")
+        made = Network(us.getsockopt_string(zmq.LAST_ENDPOINT))
+        carrying = asyncio.create_task(made.carry(engine, us))
+        yield made
+        carrying.cancel()
+        await asyncio.gather(carrying, return_exceptions=True)
+    context.destroy(linger=0)
+
+
+@dataclass(slots=True)
 class Scene:
-    """An index that follows, and a client."""
+    """An index that follows, a client, and when it could first be seen what the record lacks."""
 
     index: Index
     streams: Subscriber
     client: aiohttp.ClientSession
+    since: float = field(default_factory=time.monotonic)
 
     def follow(self, ready: Ready, *, replay: bool = True) -> None:
         """Follow all ranks of an engine."""
@@ -89,8 +133,8 @@ class Scene:
         )
 
     async def ask(self, ready: Ready, *numbers: int, model: str = MODEL, rank: int = 0) -> None:
-        """Send requests that share a beginning."""
-        for number in numbers:
+        """Send requests that share a beginning; what follows is timed from the first answer on."""
+        for nth, number in enumerate(numbers):
             prompt = [*range(40), *([number] * 20)]
             async with self.client.post(
                 f"{ready.http}/v1/completions",
@@ -98,17 +142,20 @@ class Scene:
                 headers={"X-data-parallel-rank": str(rank)},
             ) as answer:
                 assert answer.status == 200, await answer.text()
+            if nth == 0:
+                self.since = time.monotonic()
 
-    async def equals(self, ready: Ready, trust: Trust = Trust.EXACT) -> None:
-        """Return once every rank's record is what the rank holds, and is trusted so."""
+    async def equals(self, ready: Ready, what: str, limit_s: float = FLOWING_S) -> None:
+        """Return once every rank's record is exactly what the rank holds, and says so; fail if it took too long."""
         async with self.client.get(f"{ready.http}/debug/blocks") as answer:
             ranks = (await answer.json())["ranks"]
         for rank, truth in ranks.items():
-            await until(partial(self.is_truly, Engine(POD, int(rank)), truth["media"], trust), within=WELL_S)
+            await until(partial(self.is_truly, Engine(POD, int(rank)), truth["media"]), within=WELL_S)
+        in_time(what, self.since, limit_s)
 
-    def is_truly(self, engine: Engine, media: dict[str, Any], trust: Trust) -> bool:
-        """Whether an engine's record is this, and is trusted so."""
-        return self.listed(engine) == media and self.index.trust(engine) is trust
+    def is_truly(self, engine: Engine, media: dict[str, Any]) -> bool:
+        """Whether an engine's record is exactly this, and says so."""
+        return self.listed(engine) == media and self.index.trust(engine) is Trust.EXACT
 
     def listed(self, engine: Engine) -> dict[str, Any]:
         """The record as the engine writes its own."""
@@ -138,14 +185,38 @@ def test_an_engine_killed_and_started_again_on_its_port(unheard: bool) -> None:
             here.follow(old)
             await here.connected(old)
             await here.ask(old, 1, 2)
-            await here.equals(old)
+            await here.equals(old, "first contact")
             await old.kill()
             async with engine("--seed", "1", at=old) as new:
                 if not unheard:
                     await here.connected(new)
                 await here.ask(new, *range(10, 16))
-                await here.equals(new)
+                await here.equals(new, "killed and started again")
                 assert here.streams.status()[Engine(POD)].restarts == 1
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("flows", [True, False], ids=["batches flow", "the engine is idle"])
+def test_batches_that_are_lost_on_the_way(flows: bool) -> None:
+    """Where batches flow the next one shows the hole, within a second; the last ones are missed by a probe."""
+
+    async def story() -> None:
+        async with scene() as here, engine() as ready, network(ready) as way:
+            here.streams.add(Source(Engine(POD), MODEL, way.events, ready.replay[0]))
+            await here.connected(ready)
+            await here.ask(ready, 1, 2)
+            await here.equals(ready, "first contact")
+            way.is_down = True
+            await here.ask(ready, *range(10, 14))
+            await until(lambda: way.lost > 0)
+            if flows:
+                way.is_down = False
+                await here.ask(ready, 20)
+                await here.equals(ready, "lost where batches flow")
+            else:
+                await here.equals(ready, "lost, then silence", PROBE_IDLE_S)
+            assert here.streams.status()[Engine(POD)].restarts == 0
 
     asyncio.run(story())
 
@@ -160,7 +231,7 @@ def test_two_ranks_and_an_adapter() -> None:
             for rank in (0, 1):
                 await here.ask(ready, 1, 2, rank=rank)
                 await here.ask(ready, 2, 3, model="adapter", rank=rank)
-            await here.equals(ready)
+            await here.equals(ready, "two ranks and an adapter")
             prompt = [*range(40), *([3] * 20)]
             of_base, of_adapter = (here.index.match(prompt, model=MODEL, lora=lora) for lora in (None, "adapter"))
             assert [match.tokens for match in of_base.values()] == [40, 40]
@@ -178,10 +249,11 @@ def test_a_buffer_that_wrapped_is_partial_until_a_clear() -> None:
             here.follow(ready)
             await here.connected(ready)
             await until(lambda: here.index.trust(Engine(POD)) is Trust.PARTIAL, within=WELL_S)
+            in_time("partial after a wrapped buffer", here.since)
             async with here.client.post(f"{ready.http}/reset_prefix_cache") as answer:
                 assert answer.status == 200
             await here.ask(ready, 1)
-            await here.equals(ready)
+            await here.equals(ready, "exact after a clear")
 
     asyncio.run(story())
 
@@ -194,12 +266,12 @@ def test_an_engine_without_a_replay_port() -> None:
             here.follow(old, replay=False)
             await here.connected(old)
             await here.ask(old, 1, 2)
-            await here.equals(old)
+            await here.equals(old, "first contact")
             await old.kill()
             async with engine("--seed", "1", at=old) as new:
                 await until(lambda: here.streams.status()[Engine(POD)].reconnects == 1, within=WELL_S)
                 assert here.index.trust(Engine(POD)) is Trust.STALE
                 await here.ask(new, 10)
-                await here.equals(new)
+                await here.equals(new, "killed and started again, no replay port")
 
     asyncio.run(story())

@@ -12,17 +12,24 @@ from benchmarks.sizes import SIZES
 from kvsync.index import Index
 
 ROOT: Final = Path(__file__).parents[1]
-HASHES: Final = {"64 bits": 8, "32 bytes": 32}
+SHAPES: Final = {
+    "64 bits": (8, "tail"),
+    "16 bytes": (16, "tail"),
+    "32 bytes": (32, "tail"),
+    "64 bits, two copies": (8, "twice"),
+    "64 bits, on CPU too": (8, "media"),
+}
+"""Name of what is weighed -> bytes of an engine hash, and what `memory_probe` does with them."""
 ORDERS: Final = {"tail": "64 bits", "random": "random"}
 """What is removed -> what was weighed."""
 
 Weights = dict[str, dict[str, float]]
 
 
-def probe(hash_bytes: int, order: str) -> dict[str, float]:
+def probe(entries: int, hash_bytes: int, order: str) -> dict[str, float]:
     """Run `benchmarks.memory_probe` and read what it found."""
     command = [sys.executable, "-m", "benchmarks.memory_probe"]
-    asked = [str(SIZES.memory_entries), str(SIZES.memory_engines), str(hash_bytes), order]
+    asked = [str(entries), str(SIZES.memory_engines), str(hash_bytes), order]
     answer = subprocess.run([*command, *asked], cwd=ROOT, check=True, stdout=subprocess.PIPE)
     weights: dict[str, float] = json.loads(answer.stdout)
     return weights
@@ -36,10 +43,11 @@ class _Weighed:
     timeout = 1800.0
 
     def setup_cache(self) -> Weights:
-        """A process each; in the first two, prompts lose their tails."""
+        """A process each; what is reported beside 64-bit hashes is weighed at a quarter of the size."""
+        entries = SIZES.memory_entries
         return {
-            **{name: probe(hash_bytes, "tail") for name, hash_bytes in HASHES.items()},
-            "random": probe(8, "random"),
+            **{name: probe(entries if name == "64 bits" else entries // 4, *shape) for name, shape in SHAPES.items()},
+            "random": probe(entries, 8, "random"),
         }
 
     setup_cache.timeout = 3600.0  # type: ignore[attr-defined]
@@ -50,7 +58,7 @@ class Entry(_Weighed):
     Bytes an entry: `memory_entries` over `memory_engines` engines, half of each engine's blocks held by all.
     """
 
-    params = (list(HASHES),)
+    params = (list(SHAPES),)
     param_names = ("engine hash",)
     unit = "bytes/entry"
 

@@ -95,7 +95,7 @@ def measure(entries: int, engines: int) -> dict[str, float]:
     frame = next(iter(batches(store_events([prompt], 32), 32)))
     with Index(seed=1) as index, tempfile.TemporaryDirectory(prefix="kvsync-bench-") as folder:
         path = Path(folder) / "index.snapshot"
-        fill(index, engines, prompts, HASH_BYTES)
+        fill(index, engines, prompts, HASH_BYTES, "tail")
         expect_entries(index, full)
 
         def read() -> None:

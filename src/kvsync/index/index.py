@@ -25,6 +25,7 @@ from kvsync.index.query import lend_query
 from kvsync.index.record import Lag, MediumRecord, Record
 from kvsync.index.saving import Hold, load_records, save_record, unheld
 from kvsync.index.snapshot import Contents, Row, SnapshotFile, make_pieces, write_snapshot
+from kvsync.index.stats import IndexStats, read_stats
 from kvsync.index.texts import utf8
 from kvsync.index.tokens import Tokens, lend_hashes
 from kvsync.types import GPU, Applied, Bookmark, Engine, EngineHash, ExtraKeys, Match, Trust
@@ -509,24 +510,8 @@ class Index:
             medium.setdefault(row.group, {})[engine_hash] = row.copies
         return held
 
-    def stats(self) -> dict[str, int]:
-        """
-        Sizes of the whole index: bytes allocated now, at most and allowed (0 = no ceiling), engines, models, distinct
-        blocks, (engine, kind, hash) entries, holder sets, and blocks evicted to keep below the ceiling.
-        """
+    def stats(self) -> IndexStats:
+        """Sizes of the whole index, as of one moment."""
         stats = ffi.new("kvs_stats *")
         lib.kvs_index_stats(self._borrow(), stats)
-        return {
-            name: int(getattr(stats, name))
-            for name in (
-                "bytes",
-                "bytes_peak",
-                "bytes_max",
-                "engines",
-                "models",
-                "blocks",
-                "entries",
-                "holder_sets",
-                "evicted",
-            )
-        }
+        return read_stats(stats)

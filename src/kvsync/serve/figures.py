@@ -116,10 +116,11 @@ def _stream_figures(status: Mapping[Engine, StreamView]) -> Iterator[Metric]:
     yield from (received, frames, turns)
 
 
-def _index_figures(stats: Mapping[str, int]) -> Iterator[Metric]:
+def _index_figures(stats: Mapping[str, float]) -> Iterator[Metric]:
     for name, text in (
         ("bytes", "Memory that the index has allocated."),
         ("bytes_max", "The ceiling on it; 0 = none."),
+        ("bytes_per_entry", "That memory by entry; 0 where there is none."),
         ("blocks", "Distinct blocks known."),
         ("entries", "Pairs of engine and block held, by medium and group."),
         ("engines", "Engines with a record."),

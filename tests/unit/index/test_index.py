@@ -538,10 +538,12 @@ def test_memory_comes_back() -> None:
             fill(index, engine, prompts=100)
         full = index.stats()
         assert (full["engines"], full["models"], full["blocks"], full["entries"]) == (2, 1, 2000, 4000)
+        assert full["bytes_per_entry"] == full["bytes"] / 4000
         for engine in (POD, OTHER):
             index.remove(engine)
         stats = index.stats()
         assert (stats["engines"], stats["blocks"], stats["entries"], stats["holder_sets"]) == (0, 0, 0, 0)
+        assert stats["bytes_per_entry"] == 0
         assert stats["bytes"] < empty + 4096 < full["bytes"] / 10
         assert stats["bytes_peak"] >= full["bytes"]
 

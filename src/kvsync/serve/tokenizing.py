@@ -35,6 +35,10 @@ THREADS = 4
 """Of each model: an engine's `/tokenize` is waited for, and libraries let go of the interpreter while they work."""
 
 WAITING_MAX = 64
+CHARS_MAX = 16 * 1024 * 1024
+"""Of all texts that a model's threads have or wait for, unless it is one: libraries take some 50 bytes a character for
+words without end, and go on with a text whose request has left."""
+
 LANES_MAX = 64
 """Models whose idle threads are kept; names come and go with a fleet."""
 
@@ -80,6 +84,7 @@ class _Lane:
 
     pool: ThreadPoolExecutor
     waiting: int = 0
+    chars: int = 0
 
 
 @dataclass(slots=True)
@@ -185,14 +190,18 @@ class Tokenizing:
         key = BackendCache.cache_key_for(spec)
         if (broken := self._broken.get(key)) is not None and broken.until > self.clock():
             raise NoTokens("tokenizer_broken", broken.error)
-        lane = self._lane(model)
+        lane, chars = self._lane(model), text.chars if text is not None else 0
         if lane.waiting >= WAITING_MAX:
             raise NoTokens("tokenizer_busy", f"{WAITING_MAX} texts wait for the tokenizer of {model!r}")
+        if lane.chars and lane.chars + chars > CHARS_MAX:
+            detail = f"texts of {lane.chars:,} characters wait for the tokenizer of {model!r}; with this one too many"
+            raise NoTokens("tokenizer_busy", detail)
         lane.waiting += 1
+        lane.chars += chars
         work = lane.pool.submit(self._work, spec, key, text)
         loop = asyncio.get_running_loop()
         # Called in the pool's thread or, for what never began, right here; the count is the loop's.
-        work.add_done_callback(lambda _: loop.is_closed() or loop.call_soon_threadsafe(_one_less, lane))
+        work.add_done_callback(lambda _: loop.is_closed() or loop.call_soon_threadsafe(_one_less, lane, chars))
         return work
 
     def _lane(self, model: str) -> _Lane:
@@ -227,8 +236,9 @@ class Tokenizing:
             _logger.warning("%s", message)
 
 
-def _one_less(lane: _Lane) -> None:
+def _one_less(lane: _Lane, chars: int) -> None:
     lane.waiting -= 1
+    lane.chars -= chars
 
 
 def _bytewise(text: Text) -> array[int]:

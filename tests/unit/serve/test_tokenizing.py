@@ -219,6 +219,23 @@ def test_only_so_many_texts_wait_for_a_model(stage: Stage) -> None:
     asyncio.run(story())
 
 
+def test_only_so_many_characters_wait_for_a_model(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long texts are turned away while others are at work, but one alone may have any length."""
+    monkeypatch.setattr(room, "CHARS_MAX", 100)
+
+    async def story() -> None:
+        async with stage.tokenizing() as made:
+            first = asyncio.create_task(made.tokens("m", [POD], Text("wait" + "x" * 200)))
+            await until(lambda: made.stats()["waiting"] == {"m": 1})
+            assert (await reason(made, "a")).reason == "tokenizer_busy"
+            stage.backend.gate.set()
+            await first
+            await until(lambda: made.stats()["waiting"]["m"] == 0)
+            assert list(await made.tokens("m", [POD], Text("a", False))) == [97]
+
+    asyncio.run(story())
+
+
 def test_a_client_that_goes_away_leaves_no_count_behind(stage: Stage) -> None:
     """Work that never began is called off."""
 

@@ -7,6 +7,7 @@ continued, and whether it wants a message's content as one text or as parts.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
@@ -62,6 +63,9 @@ class ChatTemplate:
         self._where = where
         self._variables = dict(variables or {})
         self._seconds = seconds
+        # The interpreter runs one thread at a time: several renderings would take turns with the event loop, and end
+        # no sooner than one behind the other.
+        self._turn = threading.Lock()
 
     def render(self, chat: Chat) -> str:
         """The prompt's text; `TokenizeError` where the template refuses the chat, fails, or uses up what it may."""
@@ -84,7 +88,7 @@ class ChatTemplate:
 
     def _render(self, names: dict[str, Any]) -> str:
         try:
-            with Budget(seconds=self._seconds):
+            with self._turn, Budget(seconds=self._seconds):
                 return "".join(self._template.generate(**names))
         except LimitExceeded as error:
             raise TokenizerUnavailable(f"the chat template of {self._where} was stopped: {_said(error)}") from error

@@ -232,3 +232,23 @@ def test_threads_have_budgets_of_their_own() -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert len(set(pool.map(work, range(8)))) == 1
+
+
+def test_a_templates_chats_are_rendered_one_behind_the_other() -> None:
+    """Many renderings at once would only take the interpreter from everybody else; a failed one gives its turn up."""
+    others: list[threading.Thread] = []
+    waited: list[bool] = []
+
+    def now() -> datetime:
+        if not others:
+            others.append(threading.Thread(target=made.render, args=(Chat([]),)))
+            others[0].start()
+            others[0].join(0.05)
+            waited.append(others[0].is_alive())
+        return datetime(2026, 1, 1, tzinfo=UTC)
+
+    made = ChatTemplate("{{ strftime_now('%Y') }}{{ raise_exception('no') if tools }}", where="m", now=now)
+    with pytest.raises(TokenizeError, match="no"):
+        made.render(Chat([], tools=[{"function": {"name": "f"}}]))
+    others[0].join(20)
+    assert (waited, others[0].is_alive()) == ([True], False)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Self
@@ -32,23 +31,12 @@ MODEL = "m"
 PAUSES_S = (0.05, 0.3, 1.0, 4.0)
 
 
-@dataclass(frozen=True, slots=True)
-class Saved:
-    """Of one record in a snapshot: whose batches it holds, and whether all of them."""
-
-    recorded: int | None
-    is_whole: bool
-
-
-NOT_SAVED = Saved(None, is_whole=True)
-
-
 class World:
     """
     A history on its way; to be closed, or used in a `with`.
 
-    `folder` is where snapshots lie, `saved` what is to be known of the last one. `log` takes a line for everything
-    that happens, if there is one.
+    `folder` is where snapshots lie, `saved` which life each record in the last one is of. `log` takes a line for
+    everything that happens, if there is one.
     """
 
     def __init__(self, history: History, folder: Path, log: list[str] | None = None) -> None:
@@ -57,7 +45,7 @@ class World:
         self.log = log
         self.folder = folder
         self.index = Index(seed=1)
-        self.saved: dict[Engine, Saved] | None = None
+        self.saved: dict[Engine, int | None] | None = None
         self.followed = [
             self._follow(Engine(f"pod-{place}"), TrueEngine(setup, seed=place))
             for place, setup in enumerate(history.setup.engines)
@@ -275,14 +263,14 @@ class World:
         return sequence.tick(self.now)
 
     def _snapshot(self, followed: Followed, random: Random) -> str:
-        saved: dict[Engine, Saved] = {}
+        saved: dict[Engine, int | None] = {}
 
         @contextmanager
         def hold(engine: Engine) -> Iterator[Bookmark | None]:
             for each in self.followed:
                 self.pump(each, random.choice((0, 0, 2)))  # records are saved one after the other, and life goes on
             each = self._by_name(engine)
-            saved[engine] = Saved(each.recorded, self.index.trust(engine) is Trust.EXACT)
+            saved[engine] = each.recorded
             yield self.bookmark(each)
 
         contents = self.index.save(self._file, hold=hold)
@@ -305,9 +293,8 @@ class World:
             mark = self.resume(each)
             if mark is None:
                 self.index.remove(each.engine)  # nothing proves its record
-            is_whole = saved is None or saved.get(each.engine, NOT_SAVED).is_whole
-            each.sequence = self._sequence(each.truth, mark, is_whole=is_whole)
-            each.recorded = saved[each.engine].recorded if saved and mark else None
+            each.sequence = self._sequence(each.truth, mark, is_whole=self.is_whole(each))
+            each.recorded = saved[each.engine] if saved and mark else None
             each.met = set() if each.recorded is None else {each.recorded}
             each.told = 0
         return "cold" if saved is None else f"warm, with {len(self.index.bookmarks)} bookmarks"
@@ -315,6 +302,10 @@ class World:
     def resume(self, followed: Followed) -> Bookmark | None:
         """Where the loaded record of an engine ends."""
         return self.index.bookmarks.get(followed.engine)
+
+    def is_whole(self, followed: Followed) -> bool:
+        """Whether the loaded record of an engine, if there is one, was exact when it was saved."""
+        return self.index.saved_trust.get(followed.engine, Trust.EXACT) is Trust.EXACT
 
     def load(self) -> None:
         """Begin with the last snapshot, if there is one."""

@@ -13,12 +13,14 @@ from tests.unit.tokens.samples import CHATS, TEXTS, TOOLS, write_hf
 from typer.testing import CliRunner, Result
 
 from kvsync.cli.main import app
+from kvsync.cli.tokenize import spec_for
 from kvsync.index import Index
 from kvsync.tokens.backends import open_backend
 from kvsync.tokens.chat import Chat
 from kvsync.tokens.model import ModelSpec
 
 MODEL = "org/m"
+PODS_OF_FILE = [("a", 9, MODEL), ("b", 8, "other"), ("c", 7, MODEL)]
 PROMPT = "The quick brown fox jumps over the lazy dog, again and again and again."
 
 
@@ -109,6 +111,14 @@ def test_the_first_difference_is_shown_with_position_and_text(kept: int, behind:
     assert (result.exit_code, f"the first that differs is token {kept}" in result.output) == (1, True)
 
 
+def test_a_remote_tokenizer_is_by_default_that_of_the_files_pods(tmp_path: Path) -> None:
+    """As in the daemon, the engines of the model are asked; those of other models are not."""
+    pods = [f"name={name},http=http://127.0.0.1:{port},model={model}" for name, port, model in PODS_OF_FILE]
+    config = tmp_path / "kvsync.toml"
+    config.write_text(f"pods = {json.dumps(pods)}\n[tokenizers.'{MODEL}']\nkind = 'remote'\n")
+    assert spec_for(MODEL, config, {}).endpoints == ("http://127.0.0.1:7", "http://127.0.0.1:9")
+
+
 def test_bytes_need_no_library() -> None:
     """`--kind dummy` is what simulated engines do, for any text."""
     for text in TEXTS.values():
@@ -127,6 +137,9 @@ def test_bytes_need_no_library() -> None:
         (["--kind", "dummy", "--file", "/gone"], "--file /gone cannot be read"),
         (["--kind", "dummy", "--chat", "bad.json"], "is no JSON"),
         (["--kind", "dummy", "--chat", "none.json"], "has no messages"),
+        (["--kind", "dummy", "--chat", "tools.json"], "tools.json: tools is [5]; give an array of objects"),
+        (["--kind", "dummy", "--chat", "kwargs.json"], "kwargs.json: chat_template_kwargs is 'x'; give an object"),
+        (["--kind", "remote", "--prompt", "x"], "kind 'remote' needs endpoints"),
         (["--kind", "dummy", "--file", "latin1"], "is no UTF-8 text"),
         (["--prompt", "x", "--config", "kvsync.toml"], "has no [tokenizers.'org/m']; it has other"),
         (["--kind", "dummy", "--prompt", "x", "--compare", "127.0.0.1:1"], "is no address; give http://HOST:PORT"),
@@ -139,6 +152,8 @@ def test_wrong_usage_is_named(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bad.json").write_text("[{")
     (tmp_path / "none.json").write_text("{}")
+    (tmp_path / "tools.json").write_text('{"messages": [], "tools": [5]}')
+    (tmp_path / "kwargs.json").write_text('{"messages": [], "chat_template_kwargs": "x"}')
     (tmp_path / "latin1").write_bytes(b"\xfc")
     (tmp_path / "kvsync.toml").write_text("[tokenizers.other]\nkind = 'dummy'\n")
     result = run(*arguments)

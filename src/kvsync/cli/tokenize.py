@@ -24,13 +24,20 @@ HASHES_SHOWN = 16
 CONTEXT_TOKENS = 12
 INPUT_BYTES_MAX = 64 * 1024 * 1024
 
+_TEXT = "What becomes tokens"
+_WHICH = "By which tokenizer"
+_ENGINE = "Beside an engine"
+_BLOCKS = "How blocks are hashed"
+
 
 def command(
     model: Annotated[str, typer.Option(metavar="NAME", help="The model's name, as engines serve it.")],
-    prompt: Annotated[str | None, typer.Option(metavar="TEXT", help="A prompt.")] = None,
+    prompt: Annotated[str | None, typer.Option(metavar="TEXT", help="A prompt.", rich_help_panel=_TEXT)] = None,
     file: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A prompt in a file; - for standard input. Not one byte of it is left out."),
+        typer.Option(
+            metavar="FILE", help="A prompt in a file, every byte of it; - for standard input.", rich_help_panel=_TEXT
+        ),
     ] = None,
     chat: Annotated[
         Path | None,
@@ -38,41 +45,80 @@ def command(
             metavar="FILE",
             help="A chat: a JSON array of messages, or the whole body of a request, with tools and the like; - for"
             " standard input.",
+            rich_help_panel=_TEXT,
         ),
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The daemon's TOML file, for its [tokenizers.NAME].")
+        Path | None,
+        typer.Option(metavar="FILE", help="The daemon's TOML file, for its [tokenizers.NAME].", rich_help_panel=_WHICH),
     ] = None,
     kind: Annotated[
-        str | None, typer.Option(help="hf, tiktoken, mistral, remote or dummy; in place of the file's.", metavar="KIND")
+        str | None,
+        typer.Option(
+            help="hf, tiktoken, mistral, remote or dummy; in place of the file's.",
+            metavar="KIND",
+            rich_help_panel=_WHICH,
+        ),
     ] = None,
     base: Annotated[
-        str | None, typer.Option(help="A folder, a file, or OWNER/NAME on the hub (the model's name).", metavar="BASE")
+        str | None,
+        typer.Option(
+            help="A folder, a file, or OWNER/NAME on the hub (the model's name).",
+            metavar="BASE",
+            rich_help_panel=_WHICH,
+        ),
     ] = None,
-    revision: Annotated[str | None, typer.Option(help="The hub's revision.", metavar="NAME")] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="The hub's revision.", metavar="NAME", rich_help_panel=_WHICH)
+    ] = None,
     pattern: Annotated[
-        str | None, typer.Option(help="Of a tiktoken vocabulary: cl100k_base and the like, or an expression.")
+        str | None,
+        typer.Option(
+            help="Of a tiktoken vocabulary: cl100k_base and the like, or an expression.", rich_help_panel=_WHICH
+        ),
     ] = None,
     chat_template: Annotated[
-        Path | None, typer.Option(help="A Jinja file in place of the model's chat template.", metavar="FILE")
+        Path | None,
+        typer.Option(
+            help="A Jinja file in place of the model's chat template.", metavar="FILE", rich_help_panel=_WHICH
+        ),
     ] = None,
     special_tokens: Annotated[
         bool | None,
-        typer.Option(help="Special tokens at the ends; by default a prompt gets them and a chat does not."),
+        typer.Option(
+            help="Special tokens at the ends; by default a prompt gets them and a chat does not.", rich_help_panel=_TEXT
+        ),
     ] = None,
     compare: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="Ask this engine's /tokenize for the same, and show the first difference."),
+        typer.Option(
+            metavar="URL",
+            help="Ask this engine's /tokenize for the same, and show the first difference.",
+            rich_help_panel=_ENGINE,
+        ),
     ] = None,
     token_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A file with the bearer token that the engine asks for.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="A file with the bearer token that the engine asks for.", rich_help_panel=_ENGINE
+        ),
     ] = None,
-    block_size: Annotated[int, typer.Option(min=1, max=2**20, help="Tokens in a block.")] = 16,
+    block_size: Annotated[int, typer.Option(min=1, max=2**20, help="Tokens in a block.", rich_help_panel=_BLOCKS)] = 16,
     seed: Annotated[
-        int, typer.Option(min=0, max=2**64 - 1, help="Of the block hashes; an index draws its own unless given one.")
+        int,
+        typer.Option(
+            min=0,
+            max=2**64 - 1,
+            help="Of the block hashes; an index draws its own unless given one.",
+            rich_help_panel=_BLOCKS,
+        ),
     ] = 0,
-    lora: Annotated[str | None, typer.Option(metavar="NAME", help="The adapter the prompt is for.")] = None,
-    salt: Annotated[str | None, typer.Option(metavar="TEXT", help="The prompt's cache salt.")] = None,
+    lora: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The adapter the prompt is for.", rich_help_panel=_BLOCKS)
+    ] = None,
+    salt: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="The prompt's cache salt.", rich_help_panel=_BLOCKS)
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document, with all ids and hashes.")] = False,
 ) -> None:
     """
@@ -139,6 +185,7 @@ def read_input(
         document = {"messages": document} if isinstance(document, list) else document
         if not isinstance(document, dict) or not isinstance(document.get("messages"), list):
             raise ConfigError(f"--chat {chat} has no messages; give an array of them, or a body that has one")
+        _check_fields(document, chat)
     if special_tokens is not None:
         document["add_special_tokens"] = special_tokens
     try:
@@ -149,6 +196,17 @@ def read_input(
     return text
 
 
+def _check_fields(document: dict[str, Any], chat: Path) -> None:
+    """Refuse what the daemon would leave to the engine to refuse: here it would only be missing in the ids."""
+    for name in ("tools", "documents"):
+        value = document.get(name)
+        if value is not None and not (isinstance(value, list) and all(isinstance(one, dict) for one in value)):
+            raise ConfigError(f"--chat {chat}: {name} is {repr(value)[:60]}; give an array of objects")
+    kwargs = document.get("chat_template_kwargs")
+    if kwargs is not None and not isinstance(kwargs, dict):
+        raise ConfigError(f"--chat {chat}: chat_template_kwargs is {repr(kwargs)[:60]}; give an object")
+
+
 def spec_for(model: str, config: Path | None, given: dict[str, Any]) -> ModelSpec:
     """The tokenizer that the file names, with what the flags say in place of it."""
     from kvsync.tokens.written import spec_of_table
@@ -157,11 +215,14 @@ def spec_for(model: str, config: Path | None, given: dict[str, Any]) -> ModelSpe
     if config is not None:
         from kvsync.serve.settings import load_settings
 
-        known = load_settings({}, config=config).tokenizers
+        settings = load_settings({}, config=config)
+        known = settings.tokenizers
         if model not in known and not any(given.values()):
             names = ", ".join(known) or "none"
             raise ConfigError(f"--config {config} has no [tokenizers.{model!r}]; it has {names}; or give --base")
-        table = known[model].model_dump(exclude_unset=True) if model in known else {}
+        # Engines that are asked are by default the model's own, as in the daemon.
+        table = {"endpoints": tuple(sorted(pod.http for pod in settings.pods if pod.model == model))}
+        table |= known[model].model_dump(exclude_unset=True) if model in known else {}
     elif not any(given.values()):
         raise ConfigError("no tokenizer is named; give --config FILE, or --kind and --base (--kind dummy: bytes)")
     return spec_of_table(table | {name: value for name, value in given.items() if value is not None}, model)

@@ -150,26 +150,18 @@ int kvs__held_anywhere(const struct kvs__engine *engine, struct kvs__key key) {
   return 0;
 }
 
-static uint64_t gone_key(struct kvs__key key, uint32_t kind) {
-  return key.value ^ ((uint64_t)kind << 1 | key.form) * UINT64_C(0x9e3779b97f4a7c15);
-}
-
-/* Most frames ask for nothing that they removed, so the map is made when one does. */
+/* Most frames ask for nothing that they removed, so the maps are made when one does: one for each kind, because any mix of
+ * kind and hash into one key could be met by hashes that an engine chose. */
 static uint32_t gone_slot(kvs_index *index, struct kvs__engine *engine, struct kvs__key key, uint32_t kind) {
   uint32_t found;
   for (; engine->gone_mapped < engine->gone_count; engine->gone_mapped++) {
     const struct kvs__gone *gone = &engine->gone[engine->gone_mapped];
-    struct kvs__key its = {gone->key, gone->form};
+    struct kvs__map *gone_by_key = &engine->kinds[gone->kind]->gone[gone->form];
     if (gone->hidden) continue;
-    if (!kvs__map_set(&engine->gone_by_key, &index->memory, gone_key(its, gone->kind), engine->gone_mapped + 1))
-      break;
+    if (!kvs__map_set(gone_by_key, &index->memory, gone->key, engine->gone_mapped + 1)) break;
   }
-  found = kvs__map_get(&engine->gone_by_key, gone_key(key, kind));
-  if (found == 0) return KVS__SLOT_NONE;
-  if (engine->gone[found - 1].key != key.value || engine->gone[found - 1].form != key.form ||
-      engine->gone[found - 1].kind != kind)
-    return KVS__SLOT_NONE;
-  return engine->gone[found - 1].slot;
+  found = kvs__map_get(&engine->kinds[kind]->gone[key.form], key.value);
+  return found == 0 ? KVS__SLOT_NONE : engine->gone[found - 1].slot;
 }
 
 static uint32_t tied_in(kvs_index *index, struct kvs__engine *engine, struct kvs__key key, uint32_t kind) {
@@ -255,8 +247,10 @@ void kvs__gone_flush(kvs_index *index, struct kvs__engine *engine) {
   }
   index->memory.urgent--;
   engine->gone_count = kept;
+  if (engine->gone_mapped > 0)
+    for (uint32_t kind = 0; kind < engine->kinds_count; kind++)
+      for (int form = 0; form < 2; form++) kvs__map_end(&engine->kinds[kind]->gone[form], &index->memory);
   engine->gone_mapped = 0;
-  kvs__map_end(&engine->gone_by_key, &index->memory);
   if (kept == 0 && engine->gone_capacity > 0) {
     kvs__free(&index->memory, engine->gone, engine->gone_capacity * sizeof *engine->gone);
     engine->gone = NULL;

@@ -77,6 +77,7 @@ struct kvs__kind {
   struct kvs__keys held[2];
   struct kvs__map copies[2]; /* of the marked: how many */
   struct kvs__map aliases;   /* slot -> engine hashes beyond the first */
+  struct kvs__map gone[2];   /* what the frame removed: hash -> 1 + its place in the record's list */
 };
 
 struct kvs__medium {
@@ -153,8 +154,7 @@ struct kvs__engine {
   struct kvs__gone *gone;
   uint32_t gone_count;
   uint32_t gone_capacity;
-  uint32_t gone_mapped; /* so many are in the map */
-  struct kvs__map gone_by_key;
+  uint32_t gone_mapped; /* so many are in the kinds' maps */
   struct kvs__orphan *orphans; /* 0 stays unused */
   uint32_t orphans_count;      /* slots in use at some time */
   uint32_t orphans_capacity;

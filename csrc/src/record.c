@@ -155,6 +155,7 @@ static void free_parts(kvs_index *index, struct kvs__engine *engine) {
     for (int form = 0; form < 2; form++) {
       kvs__keys_end(&kind->held[form], &index->segments, memory);
       kvs__map_end(&kind->copies[form], memory);
+      kvs__map_end(&kind->gone[form], memory);
     }
     kvs__map_end(&kind->aliases, memory);
     kvs__free(memory, kind, sizeof *kind);
@@ -170,7 +171,6 @@ static void free_parts(kvs_index *index, struct kvs__engine *engine) {
   kvs__free(memory, engine->gone, engine->gone_capacity * sizeof *engine->gone);
   engine->gone = NULL;
   engine->gone_count = engine->gone_capacity = engine->gone_mapped = 0;
-  kvs__map_end(&engine->gone_by_key, memory);
   kvs__orphans_end(index, engine);
 }
 

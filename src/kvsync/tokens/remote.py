@@ -2,10 +2,9 @@
 The engine's own `/tokenize`, for models whose tokenizer is nowhere else to be had: exact by definition, and a request
 on the way of every request.
 
-The client blocks, for backends are called from threads that wait for nothing else; each call has one deadline over all
-its tries. The engines of a model take turns. One that fails is asked again at most once, elsewhere where there is
-another. After three failures in a row an engine's breaker opens: it is left alone for a while, then tried by one call,
-and by all again once that succeeds. With every breaker open a call fails at once.
+Each call has one deadline over all its tries. The engines of a model take turns. One that fails is asked again at most
+once, elsewhere where there is another. After three failures in a row an engine's breaker opens: it is left alone for a
+while, then tried by one call, and by all again once that succeeds. With every breaker open a call fails at once.
 
 What comes back is checked, for an engine may be another model's by now: where there are several, each is asked for the
 ids of a short text first, and only those are believed whose ids more of them give than any others.
@@ -22,31 +21,19 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any
 
 from kvsync.errors import ConfigError, TokenizeError, TokenizerUnavailable
-from kvsync.tokens import files
 from kvsync.tokens.chat import Chat
-from kvsync.tokens.extras import need
+from kvsync.tokens.http import CallFailed, Client, urllib3_client
 from kvsync.tokens.messages import tools_of
 from kvsync.tokens.model import ModelSpec
 
 TRIES = 2
 FAILURES_TO_OPEN = 3
 OPEN_SECONDS = 5.0
-ANSWER_BYTES_MAX = 64 * 1024 * 1024
 PROBE = "kvsync 1 2\n\u00e9\u6f22"
 """A short text that few tokenizers turn into the same ids."""
-
-
-class Client(Protocol):
-    """What brings a body to an address and its answer back; raises `CallFailed`."""
-
-    def __call__(self, url: str, body: bytes, deadline: float) -> tuple[int, bytes]: ...
-
-
-class CallFailed(Exception):
-    """An engine could not be asked, or its answer is of no use."""
 
 
 class Disagrees(CallFailed):
@@ -234,63 +221,3 @@ def _message(answer: Any) -> str:
     error = answer.get("error", answer) if isinstance(answer, dict) else None
     said = error.get("message") or error.get("detail") if isinstance(error, dict) else error
     return str(said)[:200] if said else "no reason given"
-
-
-def urllib3_client(spec: ModelSpec, clock: Callable[[], float]) -> Client:
-    """
-    A client on urllib3: pooled connections that threads share, no retries and no redirects of its own.
-    """
-    library = need("urllib3", "remote")
-    headers = {"Content-Type": "application/json"}
-    if spec.token_file is not None:
-        if not spec.token_file.is_file():
-            raise ConfigError(f"token_file {str(spec.token_file)!r} is not there; give a file with the engines' token")
-        headers["Authorization"] = f"Bearer {files.read_text(spec.token_file).strip()}"
-    return _Pool(library, headers, clock)
-
-
-class _Pool:
-    def __init__(self, library: Any, headers: Mapping[str, str], clock: Callable[[], float]) -> None:
-        self._library = library
-        self._clock = clock
-        self._pool = library.PoolManager(num_pools=64, maxsize=8, headers=headers, retries=False)
-
-    def __call__(self, url: str, body: bytes, deadline: float) -> tuple[int, bytes]:
-        errors = (self._library.exceptions.HTTPError, OSError, ValueError)
-        try:
-            answer = self._pool.request(
-                "POST",
-                url,
-                body=body,
-                timeout=self._library.Timeout(total=self._left(deadline)),
-                redirect=False,
-                preload_content=False,
-            )
-            try:
-                return answer.status, self._read(answer, deadline)
-            except BaseException:
-                answer.close()
-                raise
-        except errors as error:
-            raise CallFailed(f"{type(error).__name__}: {' '.join(str(error).split())[:160]}") from error
-
-    def _read(self, answer: Any, deadline: float) -> bytes:
-        """The whole answer, if it comes in time: one that drips would else keep its thread for ever."""
-        parts, size = [], 0
-        for part in answer.stream(65_536):
-            parts.append(part)
-            size += len(part)
-            if size > ANSWER_BYTES_MAX:
-                raise CallFailed(f"the answer is longer than {ANSWER_BYTES_MAX:,} bytes")
-            self._left(deadline)
-        answer.release_conn()
-        return b"".join(parts)
-
-    def _left(self, deadline: float) -> float:
-        left = deadline - self._clock()
-        if left <= 0:
-            raise CallFailed("no answer in time")
-        return left
-
-    def close(self) -> None:
-        self._pool.clear()

@@ -14,8 +14,9 @@ from tests.unit.tokens.samples import TOOLS
 
 from kvsync.errors import TokenizeError
 from kvsync.tokens.chat import Chat
+from kvsync.tokens.http import CallFailed
 from kvsync.tokens.model import ModelSpec
-from kvsync.tokens.remote import FAILURES_TO_OPEN, OPEN_SECONDS, PROBE, CallFailed, RemoteBackend
+from kvsync.tokens.remote import FAILURES_TO_OPEN, OPEN_SECONDS, PROBE, RemoteBackend
 
 A, B, C = "http://a", "http://b", "http://c"
 USER = [{"role": "user", "content": "hi"}]

@@ -198,7 +198,7 @@ class Tokenizing:
             raise NoTokens("tokenizer_busy", detail)
         lane.waiting += 1
         lane.chars += chars
-        work = lane.pool.submit(self._work, spec, key, text)
+        work = lane.pool.submit(self._work, model, spec, key, text)
         loop = asyncio.get_running_loop()
         # Called in the pool's thread or, for what never began, right here; the count is the loop's.
         work.add_done_callback(lambda _: loop.is_closed() or loop.call_soon_threadsafe(_one_less, lane, chars))
@@ -212,7 +212,7 @@ class Tokenizing:
             self._lanes[model] = _Lane(ThreadPoolExecutor(THREADS, thread_name_prefix="tokenizer"))
         return self._lanes[model]
 
-    def _work(self, spec: ModelSpec, key: object, text: Text | None) -> array[int]:
+    def _work(self, model: str, spec: ModelSpec, key: object, text: Text | None) -> array[int]:
         """In one of the model's threads: load if need be, and tokenize."""
         try:
             with self.backends.lease(spec) as entry:
@@ -226,7 +226,9 @@ class Tokenizing:
             if len(self._broken) > LANES_MAX:
                 self._broken.clear()
             self._broken[key] = _Broken(self.clock() + BROKEN_SECONDS, str(error))
-            _logger.error("a tokenizer cannot be loaded, and is tried again in %g s: %s", BROKEN_SECONDS, error)
+            _logger.error(
+                "the tokenizer of %r cannot be loaded, and is tried again in %g s: %s", model, BROKEN_SECONDS, error
+            )
             raise
 
     def _tell(self, message: str) -> None:

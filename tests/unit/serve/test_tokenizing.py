@@ -276,6 +276,7 @@ def test_a_tokenizer_that_cannot_be_loaded_is_left_alone_for_a_while(
 
     with caplog.at_level(logging.ERROR):
         asyncio.run(story())
+    assert "the tokenizer of 'm' cannot be loaded" in caplog.text
     assert "tokenizer.json is cut short" in caplog.text
 
 

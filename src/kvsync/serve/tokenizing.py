@@ -164,7 +164,7 @@ class Tokenizing:
             "close_failures": counts.close_failures,
             "loaded": [_loaded(entry) for entry in self.backends.loaded()],
             "waiting": {model: lane.waiting for model, lane in self._lanes.items()},
-            "broken": [broken.error for broken in self._broken.values() if broken.until > now],
+            "broken": [broken.error for broken in list(self._broken.values()) if broken.until > now],
         }
 
     def close(self) -> None:

@@ -56,6 +56,23 @@ FAULTS = {
 }
 
 
+RESTLESS_EVERY = 4
+RESTLESS = {
+    **WORK,
+    Kind.PASS: 12,
+    Kind.CONNECT: 40,
+    Kind.LOSE: 8,
+    Kind.MISLAY: 12,
+    Kind.SNAPSHOT: 14,
+    Kind.CRASH: 6,
+    Kind.RESTART: 1,
+}
+"""
+Every fourth seed is of a daemon that is killed again and again, beside engines that are mostly well. A snapshot is of
+use only where there was something to save and a crash comes after it: drawn one by one they hardly ever meet.
+"""
+
+
 def draw(seed: int, operations_max: int = OPERATIONS_MAX) -> History:
     """
     The history of a seed: always the same.
@@ -66,6 +83,8 @@ def draw(seed: int, operations_max: int = OPERATIONS_MAX) -> History:
     for kind, weight in FAULTS.items():
         if random.random() < 0.4:
             weights[kind] = weight * random.choice((1, 2, 4))
+    if seed % RESTLESS_EVERY == RESTLESS_EVERY - 1:
+        weights, operations_max = RESTLESS, 2 * operations_max
     kinds = random.choices(list(weights), list(weights.values()), k=random.randint(10, operations_max))
     operations = tuple(Operation(kind, random.randrange(len(setup.engines)), random.getrandbits(32)) for kind in kinds)
     return History(seed, setup, operations)

@@ -117,6 +117,13 @@ class BookmarksShifted(World):
         return None if mark is None else Bookmark(mark.number + 1, mark.digest)
 
 
+class DebtsForgotten(World):
+    """What was owed when a snapshot was made is owed no more."""
+
+    def is_whole(self, followed: Followed) -> bool:
+        return True
+
+
 class BadEventsForgiven(World):
     """Batches that cannot be decoded are skipped in silence."""
 
@@ -151,6 +158,7 @@ SABOTAGES: Final[dict[str, type[World]]] = {
         BadEventsForgiven,
         FramesUncounted,
         BookmarksShifted,
+        DebtsForgotten,
     )
 }
 

@@ -7,7 +7,7 @@ once, elsewhere where there is another. After three failures in a row an engine'
 while, then tried by one call, and by all again once that succeeds. With every breaker open a call fails at once.
 
 What comes back is checked, for an engine may be another model's by now: where there are several, each is asked for the
-ids of a short text first, and only those are believed whose ids more of them give than any others.
+ids of a short text first, until two agree, and only those are believed whose ids more of them give than any others.
 
 No lock is held while a request is under way.
 """
@@ -177,12 +177,40 @@ class RemoteBackend:
         """The answer of an engine that agrees with the others about the probe."""
         if len(self._endpoints) > 1:
             if endpoint.probe is None or endpoint.trying:
-                endpoint.probe = tuple(_ids(self._call(endpoint, "/tokenize", {"prompt": PROBE}, deadline)))
+                endpoint.probe = self._probe(endpoint, deadline)
+            self._ask_others(endpoint, deadline)
             self._check(endpoint)
         answer = self._call(endpoint, path, asked, deadline)
         if path == "/tokenize":
             _ids(answer)
         return answer
+
+    def _probe(self, endpoint: _Endpoint, deadline: float) -> tuple[int, ...]:
+        return tuple(_ids(self._call(endpoint, "/tokenize", {"prompt": PROBE}, deadline)))
+
+    def _ask_others(self, endpoint: _Endpoint, deadline: float) -> None:
+        """Ask other engines for the probe until two agree or none is left, each for half the time that there is."""
+        asked = [endpoint]
+        while (other := self._undecided(asked)) is not None:
+            asked.append(other)
+            now, failure = self._clock(), "it was interrupted"
+            try:
+                other.probe, failure = self._probe(other, now + (deadline - now) / 2), ""
+            except (CallFailed, Refused) as error:
+                failure = str(error)
+            finally:
+                self._note(other, failure or None)
+
+    def _undecided(self, asked: Sequence[_Endpoint]) -> _Endpoint | None:
+        """An engine to ask for the probe; None where two gave the same, or all were asked that may be."""
+        with self._lock:
+            votes, now = Counter(one.probe for one in self._endpoints if one.probe is not None), self._clock()
+            if any(count > 1 for count in votes.values()):
+                return None
+            unknown = (one for one in self._endpoints if one.probe is None and one not in asked and one.is_free(now))
+            if (found := next(unknown, None)) is not None:
+                found.trying = found.failures >= FAILURES_TO_OPEN
+            return found
 
     def _check(self, endpoint: _Endpoint) -> None:
         with self._lock:

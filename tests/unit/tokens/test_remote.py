@@ -208,15 +208,29 @@ def test_tries_end_at_the_deadline() -> None:
     assert len(engines.asked) == 1
 
 
-def test_an_engine_of_another_model_is_not_believed() -> None:
-    """Of three, the one whose ids for the probe differ from the others' is left alone."""
+@pytest.mark.parametrize("other", [A, B, C])
+def test_an_engine_of_another_model_is_not_believed(other: str) -> None:
+    """Of three, the one whose ids for the probe differ from the others' is left alone, also where it is asked first."""
     engines = Engines()
-    engines.answers[C] = wrong_model
+    engines.answers[other] = wrong_model
     backend = engines.backend(A, B, C)
     for _ in range(12):
         assert backend.encode("hi") == array("I", [104, 105])
     assert backend.stats()["disagreements"] > 0
-    assert list(backend.health()) == [C]
+    assert list(backend.health()) == [other]
+
+
+def test_an_engine_that_hangs_leaves_time_to_believe_another() -> None:
+    """Asked whether it agrees, it has half of what there is; the others' ids are given in time."""
+    engines = Engines()
+
+    def hang(_asked: dict[str, Any]) -> tuple[int, bytes]:
+        engines.now += 1.0
+        raise CallFailed("no answer in time")
+
+    engines.answers[B] = hang
+    assert engines.backend(A, B).encode("hi") == array("I", [104, 105])
+    assert [base for base, _ in engines.asked] == [A, B, A]
 
 
 def test_two_engines_that_disagree_are_both_doubted() -> None:
@@ -224,7 +238,6 @@ def test_two_engines_that_disagree_are_both_doubted() -> None:
     engines = Engines()
     engines.answers[B] = wrong_model
     backend = engines.backend(A, B)
-    backend.encode("hi")  # the first to be asked is alone so far
     for _ in range(3):
         with pytest.raises(TokenizeError, match="one of them serves another model"):
             backend.encode("hi")

@@ -107,9 +107,14 @@ def _ailing(world: World) -> Iterator[str]:
 
 
 def can_be_exact(followed: Followed) -> list[str]:
-    """The media of an engine on which it can be exact."""
+    """
+    The media of an engine on which it can be exact.
+
+    Where its buffer begins with a frame that is too large to receive, an answer that was lost is not made up for: a
+    record that is true as far as it goes is not dropped for a beginning that cannot be had.
+    """
     truth, life = followed.truth, followed.truth.life
-    if not truth.setup.replay or not truth.keeps_the_beginning:
+    if not truth.setup.replay or not truth.keeps_the_beginning or (truth.kept and truth.kept[0].oversize):
         return []
     if life.is_whole_since(0):
         return [GPU] if life.cleared is not None else [GPU, CPU]

@@ -327,6 +327,7 @@ class World:
             self.change_index(followed, instruction)
             if isinstance(instruction, Apply):
                 followed.recorded = followed.published[bytes(instruction.payload)].life
+                followed.met.add(followed.recorded)  # the one applied behind a reset may be older than the connection
             elif isinstance(instruction, Reset):
                 followed.recorded = None
         if followed.sequence.asked is None:

@@ -376,6 +376,7 @@ def changelog(session: nox.Session) -> None:
 
 # Few samples: enough to see a factor, not enough to see a tenth.
 HASTE = ["-a", "rounds=1", "-a", "repeat=3", "-a", "sample_time=0.01", "-a", "warmup_time=0.02"]
+RUNS = Path(".asv/runs")
 FAILED = 2  # what asv ends with when a benchmark failed; the table then says which
 
 
@@ -395,12 +396,29 @@ def commit_of_tree(session: nox.Session) -> str:
     return str(session.run("git", "rev-parse", "HEAD", external=True, silent=True)).strip()
 
 
+def runs_asked(session: nox.Session) -> tuple[int, list[str]]:
+    """How many runs `--runs N` asks for, of which medians are made, and the other arguments."""
+    parser = argparse.ArgumentParser(prog="nox -s bench --", add_help=False)
+    parser.add_argument("--runs", type=int, default=1)
+    asked, others = parser.parse_known_args(session.posargs)
+    if asked.runs < 1:
+        session.error(f"--runs is {asked.runs}; give 1 or more, 3 for medians")
+    return asked.runs, others
+
+
+def newest_results(folder: str) -> Path:
+    """What asv wrote last."""
+    files = [path for path in Path(folder).glob("*/*.json") if path.name != "machine.json"]
+    return max(files, key=lambda path: path.stat().st_mtime)
+
+
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Benchmark HEAD into the history, or this tree with `-- --quick` in minutes; print targets beside figures."""
+    """Benchmark HEAD into the history, this tree with `-- --quick` in minutes, medians with `-- --runs 3`; a table."""
     need(session, CC, "git")
     quick = "--quick" in session.posargs
-    options = [argument for argument in session.posargs if argument not in {"--quick", "--cpu", "--json"}]
+    count, given = runs_asked(session)
+    options = [argument for argument in given if argument not in {"--quick", "--cpu", "--json"}]
     session.install(*group("bench"))
     session.run("asv", "machine", "--yes", silent=True)
     env = {"KVSYNC_BENCH_SIZE": "quick" if quick else "full"}
@@ -415,7 +433,14 @@ def bench(session: nox.Session) -> None:
     else:
         results = "benchmarks/results"
         run = ["run", "--environment", this_python(), "HEAD^!"]
-    session.run("asv", *run, "--show-stderr", *options, env=env, success_codes=[0, FAILED])
+    shutil.rmtree(RUNS, ignore_errors=True)
+    RUNS.mkdir(parents=True)
+    kept = []
+    for nth in range(count):
+        session.run("asv", *run, "--show-stderr", *options, env=env, success_codes=[0, FAILED])
+        kept.append(shutil.copy(newest_results(results), RUNS / f"{nth + 1}.json"))
+    if count > 1:
+        session.run("python", "-m", "benchmarks.medians", results, *kept, env=env)
     # The table needs the sizes and nothing of kvsync, which a run of commits does not install here.
     as_json = ["--json"] * ("--json" in session.posargs)
     session.run("python", "-m", "benchmarks.table", results, *as_json, env=env)

@@ -15,7 +15,7 @@ COLUMNS = ["result", "params", "version"]
 def written(folder: Path, results: dict[str, Any]) -> Path:
     """A results directory as asv leaves it."""
     machine = folder / "machine"
-    machine.mkdir()
+    machine.mkdir(parents=True)
     (machine / "machine.json").write_text("{}")
     document = {"commit_hash": "1234", "result_columns": COLUMNS, "results": results}
     (machine / "1234-existing.json").write_text(json.dumps(document))
@@ -54,3 +54,38 @@ def test_target_names_a_benchmark(target: Any) -> None:
     module, name, method = target.benchmark.split(".")
     (kind,) = [kind for kind in classes(module) if kind.__name__ == name]
     assert (method, target.params) in {(run, tuple(map(str, values))) for run, values in runs(kind)}
+
+
+def lap(value: float | None, other: float = 1.0) -> dict[str, Any]:
+    """One run's document: a timed benchmark with two parameters."""
+    columns = ["result", "params", "version", "stats_ci_99_a", "stats_ci_99_b", "stats_q_25"]
+    found = [[value, other], [["a", "b"]], "1", [value, other], [value, other], [0.5, 0.5]]
+    return {"commit_hash": "1234", "result_columns": columns, "results": {"bench_x.X.time_x": found}}
+
+
+def test_medians_of_runs(tmp_path: Path) -> None:
+    """Of three runs the newest file keeps the medians, with the lowest and the highest as their interval."""
+    results = written(tmp_path / "results", {})
+    files = []
+    for nth, value in enumerate([3.0, 1.0, 7.0]):
+        files.append(tmp_path / f"{nth}.json")
+        files[-1].write_text(json.dumps(lap(value)))
+    load("medians").main([str(results), *map(str, files)])
+    (file,) = (path for path in results.glob("*/*.json") if path.name != "machine.json")
+    found = json.loads(file.read_text())["results"]["bench_x.X.time_x"]
+    assert found == [[3.0, 1.0], [["a", "b"]], "1", [1.0, 1.0], [7.0, 1.0], [None, None]]
+
+
+def test_a_value_that_failed_once_is_none() -> None:
+    """A benchmark that failed in one of the runs has no median; one that failed whole has none at all."""
+    medians = load("medians")
+    assert medians.merged([lap(1.0), lap(None), lap(3.0)])["results"]["bench_x.X.time_x"][0] == [None, 1.0]
+    failed = lap(1.0)
+    failed["results"]["bench_x.X.time_x"][0] = None
+    assert medians.merged([lap(1.0), failed])["results"]["bench_x.X.time_x"][0] is None
+
+
+def test_runs_of_other_benchmarks_are_refused() -> None:
+    """Medians are made of the same benchmarks only."""
+    with pytest.raises(ValueError, match="not of the same benchmarks"):
+        load("medians").merged([lap(1.0), {**lap(1.0), "results": {}}])

@@ -1,6 +1,6 @@
 /* Event batches, from msgpack bytes to plain values. Pure: no index, no state beyond the scratch.
  *
- * The wire forms and since when: docs/design/index.md and the table in decode.c. */
+ * The wire forms and since when: docs/design/index.md and the table in event.c. */
 #ifndef KVS_DECODE_H
 #define KVS_DECODE_H
 

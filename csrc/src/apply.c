@@ -4,7 +4,13 @@
 #include <string.h>
 
 #include "clock.h"
-#include "index.h"
+#include "entries.h"
+#include "evict.h"
+#include "gone.h"
+#include "names.h"
+#include "record.h"
+#include "store.h"
+#include "trust.h"
 
 static void not_held(struct kvs__engine *engine, int medium) {
   engine->counters[KVS_COUNTER_REMOVED_UNKNOWN]++;

@@ -1,146 +1,13 @@
 /* What one engine holds: its engine hashes, their copies, and the blocks they are. */
+#include "entries.h"
+
 #include <assert.h>
-#include <string.h>
 
-#include "index.h"
-
-/* ---- names: byte hashes as numbers ---- */
-
-static size_t name_bytes(uint32_t length) { return sizeof(struct kvs__name) + length; }
-
-static uint32_t name_find(const struct kvs__engine *engine, uint64_t hash, const struct kvs__sent_hash *sent) {
-  uint32_t number = kvs__map_get(&engine->names_by_hash, hash);
-  while (number != 0) {
-    const struct kvs__name *name = engine->names[number];
-    if (name->length == sent->length && memcmp(name->bytes, sent->bytes, sent->length) == 0) return number;
-    number = name->next;
-  }
-  return 0;
-}
-
-static uint32_t name_slot(kvs_index *index, struct kvs__engine *engine) {
-  uint32_t capacity, number = engine->names_free;
-  struct kvs__name **names;
-  uint32_t *next;
-  if (number != 0) {
-    engine->names_free = engine->names_next[number];
-    return number;
-  }
-  if (engine->names_count < engine->names_capacity) return engine->names_count++;
-  capacity = engine->names_capacity == 0 ? 64 : engine->names_capacity * 2;
-  next = kvs__alloc_zero(&index->memory, capacity * sizeof *next);
-  if (next == NULL) return 0;
-  names = kvs__resize(&index->memory, engine->names, engine->names_capacity * sizeof *names,
-                      capacity * sizeof *names);
-  if (names == NULL) {
-    kvs__free(&index->memory, next, capacity * sizeof *next);
-    return 0;
-  }
-  if (engine->names_capacity > 0) memcpy(next, engine->names_next, engine->names_capacity * sizeof *next);
-  kvs__free(&index->memory, engine->names_next, engine->names_capacity * sizeof *next);
-  engine->names = names;
-  engine->names_next = next;
-  engine->names_capacity = capacity;
-  if (engine->names_count == 0) engine->names_count = 1;
-  return engine->names_count++;
-}
-
-static void name_unslot(struct kvs__engine *engine, uint32_t number) {
-  engine->names[number] = NULL;
-  engine->names_next[number] = engine->names_free;
-  engine->names_free = number;
-}
-
-int kvs__key_find(kvs_index *index, struct kvs__engine *engine, const struct kvs__sent_hash *hash,
-                  struct kvs__key *key) {
-  key->value = hash->value;
-  key->form = KVS__INTEGERS;
-  if (hash->bytes == NULL) return 1;
-  key->form = KVS__NAMES;
-  key->value = name_find(engine, kvs__hash_bytes(&index->hasher, hash->bytes, hash->length), hash);
-  return key->value != 0;
-}
-
-int kvs__key_make(kvs_index *index, struct kvs__engine *engine, const struct kvs__sent_hash *sent,
-                  struct kvs__key *key) {
-  uint64_t hash;
-  uint32_t number, head;
-  struct kvs__name *name;
-  key->value = sent->value;
-  key->form = KVS__INTEGERS;
-  if (sent->bytes == NULL) return 1;
-  hash = kvs__hash_bytes(&index->hasher, sent->bytes, sent->length);
-  number = name_find(engine, hash, sent);
-  key->form = KVS__NAMES;
-  key->value = number;
-  if (number != 0) {
-    engine->names[number]->references++;
-    return 1;
-  }
-  name = kvs__alloc(&index->memory, name_bytes(sent->length));
-  if (name == NULL) return 0;
-  number = name_slot(index, engine);
-  if (number == 0) {
-    kvs__free(&index->memory, name, name_bytes(sent->length));
-    return 0;
-  }
-  head = kvs__map_get(&engine->names_by_hash, hash);
-  if (!kvs__map_set(&engine->names_by_hash, &index->memory, hash, number)) {
-    kvs__free(&index->memory, name, name_bytes(sent->length));
-    name_unslot(engine, number);
-    return 0;
-  }
-  name->hash = hash;
-  name->references = 1;
-  name->next = head;
-  name->length = sent->length;
-  memcpy(name->bytes, sent->bytes, sent->length);
-  engine->names[number] = name;
-  key->value = number;
-  return 1;
-}
-
-int kvs__name_load(kvs_index *index, struct kvs__engine *engine, const uint8_t *bytes, uint32_t length) {
-  struct kvs__sent_hash sent = {0, bytes, length};
-  struct kvs__key key;
-  uint32_t number;
-  if (length > 0) return kvs__key_make(index, engine, &sent, &key);
-  number = name_slot(index, engine);
-  if (number != 0) engine->names[number] = NULL;
-  return number != 0;
-}
-
-void kvs__names_loaded(kvs_index *index, struct kvs__engine *engine) {
-  for (uint32_t i = engine->names_count; i-- > 1;)
-    if (engine->names[i] == NULL) name_unslot(engine, i);
-  for (uint32_t i = 1; i < engine->names_count; i++) {
-    struct kvs__key key = {i, KVS__NAMES};
-    if (engine->names[i] != NULL) kvs__key_release(index, engine, key);
-  }
-}
-
-void kvs__key_hold(struct kvs__engine *engine, struct kvs__key key) {
-  if (key.form == KVS__NAMES) engine->names[key.value]->references++;
-}
-
-void kvs__key_release(kvs_index *index, struct kvs__engine *engine, struct kvs__key key) {
-  struct kvs__name *name;
-  uint32_t number = (uint32_t)key.value, head;
-  if (key.form != KVS__NAMES) return;
-  name = engine->names[number];
-  if (--name->references > 0) return;
-  head = kvs__map_get(&engine->names_by_hash, name->hash);
-  if (head != number) {
-    while (engine->names[head]->next != number) head = engine->names[head]->next;
-    engine->names[head]->next = name->next;
-  } else if (name->next != 0) {
-    (void)kvs__map_set(&engine->names_by_hash, &index->memory, name->hash, name->next);
-  } else {
-    kvs__map_remove(&engine->names_by_hash, &index->memory, name->hash);
-  }
-  kvs__free(&index->memory, name, name_bytes(name->length));
-  name_unslot(engine, number);
-}
+#include "gone.h"
+#include "holders.h"
+#include "names.h"
+#include "orphans.h"
+#include "trust.h"
 
 /* ---- finding ---- */
 
@@ -150,24 +17,10 @@ int kvs__held_anywhere(const struct kvs__engine *engine, struct kvs__key key) {
   return 0;
 }
 
-/* Most frames ask for nothing that they removed, so the maps are made when one does: one for each kind, because any mix of
- * kind and hash into one key could be met by hashes that an engine chose. */
-static uint32_t gone_slot(kvs_index *index, struct kvs__engine *engine, struct kvs__key key, uint32_t kind) {
-  uint32_t found;
-  for (; engine->gone_mapped < engine->gone_count; engine->gone_mapped++) {
-    const struct kvs__gone *gone = &engine->gone[engine->gone_mapped];
-    struct kvs__map *gone_by_key = &engine->kinds[gone->kind]->gone[gone->form];
-    if (gone->hidden) continue;
-    if (!kvs__map_set(gone_by_key, &index->memory, gone->key, engine->gone_mapped + 1)) break;
-  }
-  found = kvs__map_get(&engine->kinds[kind]->gone[key.form], key.value);
-  return found == 0 ? KVS__SLOT_NONE : engine->gone[found - 1].slot;
-}
-
 static uint32_t tied_in(kvs_index *index, struct kvs__engine *engine, struct kvs__key key, uint32_t kind) {
   struct kvs__seat seat = kvs__entry_find(engine, key, kind);
   if (seat.bucket != NULL && kvs__is_tied(seat.bucket->values[seat.at])) return seat.bucket->values[seat.at];
-  return engine->gone_count == 0 ? KVS__SLOT_NONE : gone_slot(index, engine, key, kind);
+  return engine->gone_count == 0 ? KVS__SLOT_NONE : kvs__gone_slot(index, engine, key, kind);
 }
 
 uint32_t kvs__tied_anywhere(kvs_index *index, struct kvs__engine *engine, struct kvs__key key, uint32_t kind) {
@@ -205,57 +58,6 @@ static void count_gone(kvs_index *index, struct kvs__engine *engine, uint32_t ki
   index->entries_held--;
   engine->untied -= !kvs__is_tied(value);
   if (doubtful) settle(medium);
-}
-
-/* ---- what the frame removed ---- */
-
-static int gone_add(kvs_index *index, struct kvs__engine *engine, struct kvs__key key, uint32_t kind,
-                    uint32_t slot, int hidden) {
-  struct kvs__gone *gone;
-  if (engine->gone_count == engine->gone_capacity) {
-    uint32_t capacity = engine->gone_capacity == 0 ? 64 : engine->gone_capacity * 2;
-    struct kvs__gone *grown = kvs__resize(&index->memory, engine->gone, engine->gone_capacity * sizeof *grown,
-                                          capacity * sizeof *grown);
-    if (grown == NULL) return 0;
-    engine->gone = grown;
-    engine->gone_capacity = capacity;
-  }
-  gone = &engine->gone[engine->gone_count++];
-  gone->key = key.value;
-  gone->form = key.form;
-  gone->kind = (uint8_t)kind;
-  gone->slot = slot;
-  gone->hidden = (uint8_t)hidden;
-  kvs__key_hold(engine, key);
-  return 1;
-}
-
-void kvs__gone_flush(kvs_index *index, struct kvs__engine *engine) {
-  uint32_t kept = 0;
-  index->memory.urgent++;
-  for (uint32_t i = 0; i < engine->gone_count; i++) {
-    struct kvs__gone gone = engine->gone[i];
-    struct kvs__key key = {gone.key, gone.form};
-    if (!kvs__unhold(index, engine, gone.kind, gone.slot)) {
-      /* Tried again with the next frame; until then the record says that it holds too much. */
-      engine->gone[kept++] = gone;
-      kvs__record_doubt(engine, engine->kinds[gone.kind]->medium, KVS_REASON_MEMORY);
-      continue;
-    }
-    kvs__key_release(index, engine, key);
-    kvs__breathe(index, 1);
-  }
-  index->memory.urgent--;
-  engine->gone_count = kept;
-  if (engine->gone_mapped > 0)
-    for (uint32_t kind = 0; kind < engine->kinds_count; kind++)
-      for (int form = 0; form < 2; form++) kvs__map_end(&engine->kinds[kind]->gone[form], &index->memory);
-  engine->gone_mapped = 0;
-  if (kept == 0 && engine->gone_capacity > 0) {
-    kvs__free(&index->memory, engine->gone, engine->gone_capacity * sizeof *engine->gone);
-    engine->gone = NULL;
-    engine->gone_capacity = 0;
-  }
 }
 
 /* ---- copies ---- */
@@ -300,7 +102,7 @@ static enum kvs__entered enter_fresh(kvs_index *index, struct kvs__engine *engin
   if (kvs__keys_insert(held, &index->segments, &index->memory, key.value, *value).bucket == NULL) {
     if (kvs__is_tied(*value)) {
       index->memory.urgent++;
-      if (!kvs__unhold(index, engine, kind, *value) && !gone_add(index, engine, key, kind, *value, 1))
+      if (!kvs__unhold(index, engine, kind, *value) && !kvs__gone_add(index, engine, key, kind, *value, 1))
         kvs__record_doubt(engine, engine->kinds[kind]->medium, KVS_REASON_MEMORY);
       index->memory.urgent--;
     }
@@ -322,7 +124,7 @@ static int tie_held(kvs_index *index, struct kvs__engine *engine, struct kvs__ke
     if (fresh == old) return 1;
     /* The engine says that its hash is another block: believe the later word. The old one goes first, so that without
      * memory for the new one less is believed, not more. */
-    if (!gone_add(index, engine, key, kind, old, 1)) {
+    if (!kvs__gone_add(index, engine, key, kind, old, 1)) {
       kvs__record_doubt(engine, engine->kinds[kind]->medium, KVS_REASON_MEMORY);
       return 0;
     }
@@ -402,7 +204,7 @@ enum kvs__left kvs__leave(kvs_index *index, struct kvs__engine *engine, struct k
   doubtful = kvs__seat_doubtful(&where->held[key.form], seat);
   if (copies > 1 && !doubtful)
     return copies_set(index, where, key, seat, copies - 1) ? KVS__LEFT : KVS__LEFT_FAILED;
-  if (kvs__is_tied(value) && !gone_add(index, engine, key, kind, value, 0) &&
+  if (kvs__is_tied(value) && !kvs__gone_add(index, engine, key, kind, value, 0) &&
       !kvs__unhold(index, engine, kind, value))
     return KVS__LEFT_FAILED;
   (void)copies_set(index, where, key, seat, 1);

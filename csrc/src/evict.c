@@ -6,7 +6,10 @@
  * that is deeper than some depth, and as many of that depth itself as make it an eighth of the record: blocks of one
  * depth do not continue each other. Untied entries count as deepest: they can match nothing. The deepest class holds many
  * depths, so it goes whole. */
-#include "index.h"
+#include "evict.h"
+
+#include "entries.h"
+#include "trust.h"
 
 #define DEPTHS 1024u
 

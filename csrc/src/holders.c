@@ -3,7 +3,7 @@
  * One (engine, kind) may hold a block under several engine hashes, as where an engine's events do not
  * show the salt that told them apart. The set knows it once; `aliases` counts the others, so that
  * removing one hash does not free the block under another. */
-#include "index.h"
+#include "holders.h"
 
 int kvs__hold(kvs_index *index, struct kvs__engine *engine, uint32_t kind, uint32_t slot) {
   struct kvs__map *aliases = &engine->kinds[kind]->aliases;

@@ -205,116 +205,32 @@ struct kvs_index {
 /* New medium names one engine may bring, over all its lives. */
 #define KVS__MEDIA_MADE_MAX 64
 
-/* index.c */
+/* ---- locks.c ---- */
+
+/* For the whole of a call that changes something. */
+void kvs__write_begin(kvs_index *index);
+void kvs__write_end(kvs_index *index);
+
+/* The same in parts, by one who has `writing`: what readers see may change in between. */
 void kvs__state_begin(kvs_index *index);
 void kvs__state_end(kvs_index *index);
+void kvs__state_yield(kvs_index *index);
+
 /* Count `blocks` of work and let readers in if a slice is full. */
-void kvs__breathe(kvs_index *index, unsigned blocks);
-/* kvs_index_engine_add without locks, and without making room at the ceiling. */
-kvs_status kvs__engine_add(kvs_index *index, const char *model, size_t model_bytes, uint32_t *number);
-struct kvs__engine *kvs__engine_get(const kvs_index *index, uint32_t engine);
-/* What can be seen of a record. */
-void kvs__engine_status(const struct kvs__engine *engine, kvs_engine_status *status);
-/* The number of a model's name, made if it is new; 0 = out of memory. */
-int kvs__model_number(kvs_index *index, const char *name, size_t bytes, uint32_t *number);
-/* Recompute a model's chains after an engine's facts changed; 0 = out of memory, some are missing. */
-int kvs__model_refresh(kvs_index *index, uint32_t model);
+static inline void kvs__breathe(kvs_index *index, unsigned blocks) {
+  index->slice += blocks;
+  if (index->slice >= KVS_SLICE_BLOCKS) kvs__state_yield(index);
+}
 
-/* record.c: one record's parts. All under `writing`, and `state` where readers can see. */
-int kvs__record_medium(kvs_index *index, struct kvs__engine *engine, const char *text, size_t bytes, int make);
-int kvs__record_kind(kvs_index *index, struct kvs__engine *engine, int medium, uint32_t group, int make);
-/* An event's medium and kind, made if they are new: both, or neither. -1 = beyond a limit. */
-int kvs__event_place(kvs_index *index, struct kvs__engine *engine, const struct kvs__event *event, int *medium);
-void kvs__record_trusts(struct kvs__medium *medium, uint8_t trust); /* and since when */
-void kvs__record_doubt(struct kvs__engine *engine, int medium, enum kvs_reason reason);
-void kvs__record_doubt_all(struct kvs__engine *engine, enum kvs_reason reason);
-void kvs__record_lower(struct kvs__engine *engine, int medium, enum kvs_reason reason); /* exact -> partial */
-uint8_t kvs__record_trust(const struct kvs__engine *engine);
-/* What one of its media reads as; `reason` may be NULL. */
-uint8_t kvs__medium_trust(const struct kvs__engine *engine, int medium, uint8_t *reason);
-/* Drop every entry of a medium (-1: of all) and its orphans; counts what was held. */
-uint64_t kvs__record_drop(kvs_index *index, struct kvs__engine *engine, int medium);
-void kvs__record_init(struct kvs__engine *engine);
-void kvs__record_reset(kvs_index *index, struct kvs__engine *engine); /* a new life */
-/* Drop all and free it; 0 = out of memory: part of it is left, and doubted. */
-int kvs__record_end(kvs_index *index, struct kvs__engine *engine);
-/* Free a record of an index that ends, whatever others know of it. Cannot fail. */
-void kvs__record_discard(kvs_index *index, struct kvs__engine *engine);
+/* ---- looking up ---- */
 
-/* names: `make` takes a reference, which kvs__key_release gives back. 0 = absent, or no memory. */
-int kvs__key_find(kvs_index *index, struct kvs__engine *engine, const struct kvs__sent_hash *hash,
-                  struct kvs__key *key);
-int kvs__key_make(kvs_index *index, struct kvs__engine *engine, const struct kvs__sent_hash *hash,
-                  struct kvs__key *key);
-/* For snapshots: the name of the next number, held for the time being; of no length: the number is free. 0 = no memory.
- * When all items are there, kvs__names_loaded lets go of them. */
-void kvs__names_loaded(kvs_index *index, struct kvs__engine *engine);
-int kvs__name_load(kvs_index *index, struct kvs__engine *engine, const uint8_t *bytes, uint32_t length);
-void kvs__key_hold(struct kvs__engine *engine, struct kvs__key key);
-void kvs__key_release(kvs_index *index, struct kvs__engine *engine, struct kvs__key key);
-
-/* ---- entries.c ---- */
+static inline struct kvs__engine *kvs__engine_get(const kvs_index *index, uint32_t engine) {
+  return engine < index->engines_count ? index->engines[engine] : NULL;
+}
 
 static inline struct kvs__seat kvs__entry_find(const struct kvs__engine *engine, struct kvs__key key,
                                                uint32_t kind) {
   return kvs__keys_find(&engine->kinds[kind]->held[key.form], key.value);
 }
-
-/* Where a block hangs, and so what it is. */
-struct kvs__tie {
-  int known;       /* then its block hash, and the slot and depth to find it behind */
-  uint32_t parent; /* slot, KVS__SLOT_NONE = it begins a prompt */
-  uint64_t block;
-  uint32_t coming; /* blocks that will follow each other from here on, this one included */
-  int orphan; /* else these, where it has tokens */
-  uint64_t local;
-  struct kvs__key waits_for;
-};
-
-enum kvs__entered { KVS__ENTERED_NEW, KVS__ENTERED_COPY, KVS__ENTERED_AGAIN, KVS__ENTERED_FAILED };
-/* Enter one hash of a stored event; `again`: a held entry that is not doubtful gets no copy. `value` is its item's. */
-enum kvs__entered kvs__enter(kvs_index *index, struct kvs__engine *engine, struct kvs__key key, uint32_t kind,
-                             const struct kvs__tie *tie, int again, uint32_t *value);
-enum kvs__left { KVS__LEFT, KVS__LEFT_UNKNOWN, KVS__LEFT_FAILED };
-enum kvs__left kvs__leave(kvs_index *index, struct kvs__engine *engine, struct kvs__key key, uint32_t kind);
-
-/* The slot of a hash that is tied in any kind, or was until this frame: own kind first. KVS__SLOT_NONE = none. */
-uint32_t kvs__tied_anywhere(kvs_index *index, struct kvs__engine *engine, struct kvs__key key, uint32_t kind);
-int kvs__held_anywhere(const struct kvs__engine *engine, struct kvs__key key);
-
-/* Take away all items of a kind that `goes` says yes to (NULL: all), whatever their copies; how many went. Those that
- * no memory was left for stay. */
-typedef int (*kvs__goes)(void *context, const kvs_index *index, uint32_t value);
-uint64_t kvs__kind_drop(kvs_index *index, struct kvs__engine *engine, uint32_t kind, kvs__goes goes,
-                        void *context);
-
-/* Let go of what the frame removed. */
-void kvs__gone_flush(kvs_index *index, struct kvs__engine *engine);
-
-/* holders.c: who holds a block. 0 = out of memory, nothing changed. */
-int kvs__hold(kvs_index *index, struct kvs__engine *engine, uint32_t kind, uint32_t slot);
-int kvs__unhold(kvs_index *index, struct kvs__engine *engine, uint32_t kind, uint32_t slot);
-/* Make the block that a tie describes, and hold it. KVS__SLOT_NONE = out of memory, nothing changed. */
-uint32_t kvs__hold_child(kvs_index *index, struct kvs__engine *engine, uint32_t kind, uint32_t parent,
-                         uint64_t block, uint32_t coming);
-
-/* orphans.c */
-uint32_t kvs__orphan_add(kvs_index *index, struct kvs__engine *engine, struct kvs__key key, uint32_t kind,
-                         struct kvs__key parent, uint64_t local); /* 0 = no room */
-void kvs__orphan_remove(kvs_index *index, struct kvs__engine *engine, uint32_t orphan);
-/* A hash has just been tied: whoever waited for it follows. */
-void kvs__join(kvs_index *index, struct kvs__engine *engine, struct kvs__key key, uint32_t slot);
-void kvs__orphans_end(kvs_index *index, struct kvs__engine *engine);
-
-/* store.c: hash what a stored event has of tokens, into the scratch: without the readers' lock, because a block may have
- * a million of them. Then enter its blocks. */
-enum kvs__fault kvs__store_prepare(kvs_index *index, const struct kvs__event *event);
-enum kvs__fault kvs__store(kvs_index *index, struct kvs__engine *engine, const struct kvs__event *event,
-                           kvs_applied *applied);
-
-/* evict.c: give up the deepest blocks of the largest record. 0 = there was nothing to give. */
-int kvs__evict(kvs_index *index);
-/* The same of one record, when it is beyond its limit. */
-void kvs__evict_beyond(kvs_index *index, struct kvs__engine *engine);
 
 #endif

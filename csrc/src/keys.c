@@ -1,5 +1,5 @@
 /* A table of keys: finding, doubting, entering and taking away its items. */
-#include "segments.h"
+#include "keys.h"
 
 #include <assert.h>
 #include <stddef.h>
@@ -8,22 +8,6 @@
 /* So many times may an item leave room where another had to pass, before its segment is built anew. Without that, a table
  * in which as much goes as comes would end with searches that walk a dozen buckets for what is not there. */
 #define WORN_MAX 64u
-
-static void moved(struct kvs__owner owner, void *chunk, uint32_t number) {
-  struct kvs__keys *keys = owner.table;
-  keys->segments[owner.number].buckets = chunk;
-  keys->segments[owner.number].chunk = number;
-}
-
-void kvs__segments_init(struct kvs__segments *segments) {
-  for (uint32_t i = 0; i < KVS__UNITS_MAX; i++)
-    kvs__pool_init(&segments->pools[i], (i + 1) * KVS__UNIT_BUCKETS * (uint32_t)sizeof(struct kvs__bucket),
-                   moved, NULL);
-}
-
-void kvs__segments_end(struct kvs__segments *segments, struct kvs__memory *memory) {
-  for (uint32_t i = 0; i < KVS__UNITS_MAX; i++) kvs__pool_end(&segments->pools[i], memory);
-}
 
 void kvs__keys_init(struct kvs__keys *keys, uint64_t seed) {
   memset(keys, 0, sizeof *keys);

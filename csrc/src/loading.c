@@ -10,6 +10,13 @@
 #include <string.h>
 
 #include "clock.h"
+#include "engines.h"
+#include "evict.h"
+#include "holders.h"
+#include "models.h"
+#include "names.h"
+#include "orphans.h"
+#include "record.h"
 #include "snapshot.h"
 
 struct kvs_loading {

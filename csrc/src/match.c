@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "trust.h"
 #include "walk.h"
 
 struct rows {

@@ -1,10 +1,14 @@
 /* Blocks whose predecessor is not known yet: their local hash waits, filed under the predecessor's engine hash.
  *
  * An orphan's entry is held and listed, but tied to no block, so it never matches. */
+#include "orphans.h"
+
 #include <assert.h>
 #include <string.h>
 
-#include "index.h"
+#include "holders.h"
+#include "names.h"
+#include "trust.h"
 
 enum { FREE = 0, FILED = 1, JOINING = 2 }; /* kvs__orphan.used */
 

@@ -1,9 +1,14 @@
-/* One engine's record: its media and their trust, its kinds and groups, its end. */
+/* One engine's record: its media, kinds and groups, its lives and its end. */
+#include "record.h"
+
 #include <assert.h>
 #include <string.h>
 
 #include "clock.h"
-#include "index.h"
+#include "entries.h"
+#include "gone.h"
+#include "orphans.h"
+#include "trust.h"
 
 int kvs__record_medium(kvs_index *index, struct kvs__engine *engine, const char *text, size_t bytes, int make) {
   struct kvs__medium *medium;
@@ -65,57 +70,6 @@ int kvs__event_place(kvs_index *index, struct kvs__engine *engine, const struct 
     return *medium < 0 ? -1 : kvs__record_kind(index, engine, *medium, event->group, 0);
   if (*medium < 0) *medium = kvs__record_medium(index, engine, event->medium.at, event->medium.bytes, 1);
   return *medium < 0 ? -1 : kvs__record_kind(index, engine, *medium, event->group, 1);
-}
-
-uint8_t kvs__medium_trust(const struct kvs__engine *engine, int number, uint8_t *reason) {
-  const struct kvs__medium *medium = &engine->media[number];
-  if (reason != NULL) *reason = engine->unproven ? KVS_REASON_LOADED : medium->reason;
-  return engine->unproven ? KVS_TRUST_STALE : medium->trust;
-}
-
-uint8_t kvs__record_trust(const struct kvs__engine *engine) {
-  uint8_t worst = KVS_TRUST_EXACT;
-  if (!engine->heard) return KVS_TRUST_UNKNOWN;
-  if (engine->unproven) return KVS_TRUST_STALE;
-  for (int i = 0; i < engine->media_count; i++)
-    if (engine->media[i].trust > worst) worst = engine->media[i].trust;
-  return worst;
-}
-
-void kvs__record_trusts(struct kvs__medium *medium, uint8_t trust) {
-  if (medium->trust != trust) medium->since = kvs__clock();
-  medium->trust = trust;
-}
-
-/* ---- doubt ---- */
-
-void kvs__record_doubt(struct kvs__engine *engine, int number, enum kvs_reason reason) {
-  struct kvs__medium *medium = &engine->media[number];
-  medium->reason = (uint8_t)reason;
-  if (medium->entries == 0) {
-    kvs__record_trusts(medium, KVS_TRUST_PARTIAL);
-    return;
-  }
-  if (medium->doubtful == medium->entries) return; /* nothing is certain as it is: spare the epochs */
-  for (int kind = 0; kind < engine->kinds_count; kind++)
-    if (engine->kinds[kind]->medium == number)
-      for (int form = 0; form < 2; form++) kvs__keys_doubt(&engine->kinds[kind]->held[form]);
-  medium->doubtful = medium->entries;
-  kvs__record_trusts(medium, KVS_TRUST_STALE);
-}
-
-void kvs__record_doubt_all(struct kvs__engine *engine, enum kvs_reason reason) {
-  engine->complete = 0;
-  engine->unproven = 0; /* the doubt is in the record now */
-  for (int i = 0; i < engine->media_count; i++) kvs__record_doubt(engine, i, reason);
-}
-
-void kvs__record_lower(struct kvs__engine *engine, int number, enum kvs_reason reason) {
-  struct kvs__medium *medium = &engine->media[number];
-  engine->complete = 0;
-  if (medium->trust != KVS_TRUST_EXACT) return;
-  kvs__record_trusts(medium, KVS_TRUST_PARTIAL);
-  medium->reason = (uint8_t)reason;
 }
 
 /* ---- dropping ---- */

@@ -5,6 +5,22 @@
 
 #define DEPTH_MAX 24
 
+static void moved(struct kvs__owner owner, void *chunk, uint32_t number) {
+  struct kvs__keys *keys = owner.table;
+  keys->segments[owner.number].buckets = chunk;
+  keys->segments[owner.number].chunk = number;
+}
+
+void kvs__segments_init(struct kvs__segments *segments) {
+  for (uint32_t i = 0; i < KVS__UNITS_MAX; i++)
+    kvs__pool_init(&segments->pools[i], (i + 1) * KVS__UNIT_BUCKETS * (uint32_t)sizeof(struct kvs__bucket),
+                   moved, NULL);
+}
+
+void kvs__segments_end(struct kvs__segments *segments, struct kvs__memory *memory) {
+  for (uint32_t i = 0; i < KVS__UNITS_MAX; i++) kvs__pool_end(&segments->pools[i], memory);
+}
+
 /* ---- one segment ---- */
 
 static void clear(const struct kvs__keys *keys, struct kvs__segment *segment) {

@@ -24,6 +24,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "stats.h"
+
 struct writer {
   uint8_t *bytes;
   size_t count;

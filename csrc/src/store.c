@@ -1,9 +1,16 @@
 /* A stored event: which block each of its hashes is, and where it hangs.
  *
  * The rules, with their reasons, are in docs/design/index.md. */
+#include "store.h"
+
 #include <string.h>
 
-#include "index.h"
+#include "entries.h"
+#include "evict.h"
+#include "models.h"
+#include "names.h"
+#include "record.h"
+#include "trust.h"
 
 #define PREFETCH 32u
 

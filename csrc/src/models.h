@@ -1,0 +1,12 @@
+/* Models by name, and what their engines need hashed. */
+#ifndef KVS_MODELS_H
+#define KVS_MODELS_H
+
+#include "index.h"
+
+/* The number of a model's name, made if it is new; 0 = out of memory. */
+int kvs__model_number(kvs_index *index, const char *name, size_t bytes, uint32_t *number);
+/* Recompute a model's chains after an engine's facts changed; 0 = out of memory, some are missing. */
+int kvs__model_refresh(kvs_index *index, uint32_t model);
+
+#endif

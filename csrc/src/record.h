@@ -1,0 +1,20 @@
+/* One record's parts and its lives. All under `writing`, and `state` where readers can see. */
+#ifndef KVS_RECORD_H
+#define KVS_RECORD_H
+
+#include "index.h"
+
+int kvs__record_medium(kvs_index *index, struct kvs__engine *engine, const char *text, size_t bytes, int make);
+int kvs__record_kind(kvs_index *index, struct kvs__engine *engine, int medium, uint32_t group, int make);
+/* An event's medium and kind, made if they are new: both, or neither. -1 = beyond a limit. */
+int kvs__event_place(kvs_index *index, struct kvs__engine *engine, const struct kvs__event *event, int *medium);
+/* Drop every entry of a medium (-1: of all) and its orphans; counts what was held. */
+uint64_t kvs__record_drop(kvs_index *index, struct kvs__engine *engine, int medium);
+void kvs__record_init(struct kvs__engine *engine);
+void kvs__record_reset(kvs_index *index, struct kvs__engine *engine); /* a new life */
+/* Drop all and free it; 0 = out of memory: part of it is left, and doubted. */
+int kvs__record_end(kvs_index *index, struct kvs__engine *engine);
+/* Free a record of an index that ends, whatever others know of it. Cannot fail. */
+void kvs__record_discard(kvs_index *index, struct kvs__engine *engine);
+
+#endif

@@ -11,6 +11,9 @@ question begins at the last batch applied, and the answer must begin with its by
 question was put must be in its answer too, for a living engine keeps its last batches: frames that wait are applied
 only as the answer reaches them, bytes compared; those it does not reach are asked for once more.
 
+Only behind a number passed over, as an over-size one, a question begins at no known batch. What its answer brings is
+applied, and proven afterwards: by a question from the `anchor`, the last batch before it.
+
 What is given up because nobody answered is owed: as long as the buffer reaches back to number 0 the record can be
 built anew, which is tried until an answer shows one or the other.
 """
@@ -75,12 +78,16 @@ class Answers:
 
     def verify(self, out: list[Instruction], now: float) -> None:
         """Ask whether this is the same life still; something must have been applied in it."""
-        assert self._life.last is not None
-        self._ask(out, number_of(self._life.last), Purpose.VERIFY, now, last=self._life.last)
+        last = self._life.anchor or self._life.last
+        assert last is not None
+        self._ask(out, number_of(last), Purpose.VERIFY, now, last=last)
 
     def probe(self, out: list[Instruction], now: float) -> None:
         """Ask the same of a stream that is merely silent."""
-        self._ask_on(out, Purpose.PROBE, now)
+        if self._life.anchor is None:
+            self._ask_on(out, Purpose.PROBE, now)
+        else:
+            self._prove(out, now)
 
     def rebuild(self, out: list[Instruction], now: float) -> None:
         """Ask from the beginning, to build the record anew if it is still there."""
@@ -116,6 +123,12 @@ class Answers:
         else:
             self._ask(out, life.expected, purpose, now)
 
+    def _prove(self, out: list[Instruction], now: float) -> None:
+        """Ask from the last batch surely of this life, and so whether what was applied since is of it too."""
+        anchor = self._life.anchor
+        assert anchor is not None
+        self._ask(out, number_of(anchor), Purpose.PROBE, now, last=anchor)
+
     def _ask(
         self, out: list[Instruction], start: int, purpose: Purpose, now: float, *, last: Last | None = None
     ) -> None:
@@ -148,6 +161,8 @@ class Answers:
         asked.met = asked.met or number in life.waiting
         if asked.last is not None and number >= asked.start:
             last, asked.last = asked.last, None
+            if last is life.anchor:
+                life.anchor = None  # proven or not: there will never be more to compare
             if number == asked.start and not is_same(last, payload):
                 self._restart_from_answer(out, now)
                 return
@@ -161,6 +176,8 @@ class Answers:
             life.drop_below(number, WRAPPED)  # likewise of what was applied live while the answer was on its way
             if number == life.expected:
                 out.append(Doubt(WRAPPED))
+        if is_first and not asked.from_last and life.last is not None and number > number_of(life.last):
+            life.anchor = life.anchor or life.last  # no byte of this answer has shown whose it is
         if life.differs(number, payload):
             self._restart_from_answer(out, now)
         elif number <= life.expected and not self.are_held:
@@ -213,6 +230,7 @@ class Answers:
             self._restart_and_ask(out, "the replay buffer has lost the last batch", now)
         else:
             self._settle(out, asked, now)
+            self._prove_what_came(out, asked, now)
 
     def fail(self, out: list[Instruction], now: float, *, connected: bool) -> None:
         """Take note that the replay under way will not come to its end."""
@@ -237,8 +255,10 @@ class Answers:
             self._restart_and_ask(out, "the replay buffer has lost the last batch", now)
             return
         if asked.purpose is Purpose.REBUILD and asked.heard is None:
-            self.owes = False  # there is no beginning to be had
-            if self._life.last is None:  # but nothing to lose either
+            # There is no beginning to be had. Where there is nothing to lose either, the record begins behind it, and
+            # what comes next shows by no byte whose it is: asked once more, when it can be kept if all is as now.
+            self.owes = self._life.last is None
+            if self._life.last is None:
                 self._life.begin_again(out)
                 self._life.pass_over(out, asked.start)
         else:
@@ -266,6 +286,11 @@ class Answers:
                 life.abandon_holes(out)
         if life.is_behind:
             self.ask_for_missing(out, now)
+
+    def _prove_what_came(self, out: list[Instruction], asked: Question, now: float) -> None:
+        """After an answer that began with no known batch, once nothing is missing any more."""
+        if self.asked is None and self._life.anchor is not None and not asked.from_last:
+            self._prove(out, now)
 
     def _after_failure(
         self, out: list[Instruction], asked: Question, now: float, *, progressed: bool, owes: bool

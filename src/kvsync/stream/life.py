@@ -31,6 +31,8 @@ class Life:
     #   applied     the last number applied or passed over; None before the first
     #   live_last   the highest number heard live
     #   last        the last batch applied, for the byte check; below `applied` if more was passed over since
+    #   anchor      the last batch surely of this life, if what was applied since came in an answer that did not begin
+    #               with its bytes, and has not been proven yet
     #   waiting     batches, all above `applied`: kept until the hole below is filled or given up
     #   _digests    of batches whose number may be heard a second time
     #   _never      numbers too large to receive: passed over when their turn comes, never asked for
@@ -41,6 +43,7 @@ class Life:
         self.applied: int | None = None if bookmark is None else bookmark.number
         self.live_last: int | None = None
         self.last: Last | None = bookmark
+        self.anchor: Last | None = None
         self.waiting = Waiting(options.waiting_frames_max, options.waiting_bytes_max)
         self._counters = counters
         self._replay = replay
@@ -233,7 +236,7 @@ class Life:
     def begin_again(self, out: list[Instruction]) -> None:
         """Drop the record of this life, to be built anew from number 0 on; what is heard live stays heard."""
         self._counters.rebuilds += 1
-        self.applied = self.last = None
+        self.applied = self.last = self.anchor = None
         self._emptied = False
         out.append(Reset(REBUILT))
 
@@ -250,6 +253,6 @@ class Life:
         self._digests.clear()
         self._never.clear()
         self.applied = self.live_last = None
-        self.last = None
+        self.last = self.anchor = None
         self._emptied, self._reborn = False, True
         out.append(Reset(reason))

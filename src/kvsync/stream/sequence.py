@@ -13,6 +13,7 @@ by a method; what is to be done comes back as a tuple of instructions, to be obe
     connected again                RequestReplay(last), live frames wait meanwhile. Same bytes: the same life.
                                    Other bytes, or nothing at all: restart. Only later ones: wrapped, Doubt
     silent for a while             the same question, without waiting
+    an answer that nothing begins  applied, and proven by a question from the last batch before it
     given up for want of answers   RequestReplay(0) again after a while; from 0 on the record is built anew (Reset)
 
 Three files below it do the steps: `life` applies, keeps and passes over; `answers` asks for replays and judges what

@@ -883,3 +883,63 @@ def test_as_many_new_lives_as_reconnections_are_not_doubted() -> None:
     assert live(sequence, 0, life=1)[-1] == Doubt("unverified")
     assert Doubt("unverified") not in live(sequence, 0, life=2)
     assert live(sequence, 1, life=2) == applies(1, life=2)
+
+
+def behind_an_oversize_frame(life: int) -> Sequence:
+    """
+    A sequence whose second answer, asked from behind an over-size number 1 of life 0, was another life's or the same.
+    """
+    sequence = Sequence(OPTIONS)
+    sequence.connect(0.0)
+    replayed(sequence, 0)
+    assert sequence.oversize_replayed(0.0) == (Doubt("oversize"), RequestReplay(2))
+    assert replayed(sequence, 2, life=life) == applies(2, life=life)
+    return sequence
+
+
+def test_what_is_asked_from_behind_an_oversize_frame_is_proven_afterwards() -> None:
+    """The engine died between the two answers: its heir does not have the batch before the over-size frame."""
+    sequence = behind_an_oversize_frame(life=1)
+    assert sequence.replay_ended(0.0) == (END, RequestReplay(0))
+    out = replayed(sequence, 0, life=1)
+    assert out[0] == Drop("restart")
+    assert isinstance(out[1], Reset)
+    assert out[2:] == (RequestReplay(0),)
+
+
+def test_a_proof_that_all_is_of_one_life_costs_two_questions() -> None:
+    """The same bytes in front of the over-size frame: nothing is doubted anew, and nothing is asked for ever."""
+    sequence = behind_an_oversize_frame(life=0)
+    assert sequence.replay_ended(0.0) == (END, RequestReplay(0))
+    assert replayed(sequence, 0) == (DUPLICATE,)
+    assert sequence.oversize_replayed(0.0) == (RequestReplay(2),)
+    assert replayed(sequence, 2) == (DUPLICATE,)
+    assert sequence.replay_ended(0.0) == (END,)
+    assert sequence.connect(1.0) == (RequestReplay(2),)
+
+
+def test_a_new_connection_asks_from_the_last_batch_that_is_proven() -> None:
+    """What came in an answer that proved nothing is no witness of whose life the new connection is."""
+    sequence = behind_an_oversize_frame(life=1)
+    assert sequence.connect(1.0) == (RequestReplay(0),)
+    assert isinstance(replayed(sequence, 0, life=1)[1], Reset)
+
+
+def test_a_proof_that_nobody_answered_is_asked_for_by_the_next_probe() -> None:
+    """It stays to be proven."""
+    sequence = behind_an_oversize_frame(life=0)
+    sequence.replay_ended(0.0)
+    assert sequence.tick(3.0) == ()
+    assert sequence.tick(13.0) == (RequestReplay(0),)
+
+
+def test_an_oversize_beginning_is_owed_until_something_behind_it_was_there_before() -> None:
+    """What follows an over-size number 0 may be an heir's, and nothing stands before it to be compared."""
+    sequence = nothing_applied()
+    sequence.oversize_replayed(15.0)
+    for number in range(1, 7):
+        assert replayed(sequence, number, life=1, now=15.0) == applies(number, life=1)
+    assert sequence.replay_ended(15.0) == (END,)
+    assert sequence.tick(25.0) == (RequestReplay(0),)
+    sequence.oversize_replayed(25.0)
+    assert (sequence.owes_rebuild, sequence.counters.rebuilds) == (False, 1)

@@ -27,24 +27,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log: list[str] = []
         failure = play_seed(asked.seed, make_world=make_world, log=log)
         _say("\n".join(log) if asked.log else f"seed {asked.seed}: {len(log)} things happened")
+        failures = [] if failure is None else [failure]
     else:
-        failure = _play_many(asked, make_world)
-    if failure is not None:
-        report(failure, make_world=make_world, say=_say)
-    return 0 if failure is None else 1
+        failures = _play_many(asked, make_world)
+    if failures:
+        report(failures[0], make_world=make_world, say=_say)
+    return 1 if failures else 0
 
 
-def _play_many(asked: argparse.Namespace, make_world: type[World]) -> Failure | None:
-    said_s, last = 0.0, Tally(0, 0.0, None)
+def _play_many(asked: argparse.Namespace, make_world: type[World]) -> list[Failure]:
+    said_s, last, failures = 0.0, Tally(0, 0.0), list[Failure]()
     _say(f"seeds {asked.first} to {asked.first + asked.seeds - 1} on {asked.jobs} cores")
-    for last in campaign(asked.first, asked.seeds, jobs=asked.jobs, make_world=make_world):
+    for last in campaign(asked.first, asked.seeds, jobs=asked.jobs, make_world=make_world, keep_going=asked.keep_going):
+        failures += last.failures
+        for failure in last.failures:
+            _say(f"seed {failure.history.seed} fails: {failure.trouble}")
         if last.seconds >= said_s + SAY_EVERY_S:
             said_s = last.seconds
             _say(f"{last.seeds} of {asked.seeds} seeds, {last.seeds / last.seconds:.0f} a second")
-    if last.failure is not None:
-        return last.failure
-    _say(f"{last.seeds} seeds in {last.seconds:.0f} s: all was true at every step, and all were well again in time")
-    return None
+    if failures:
+        _say(f"{len(failures)} of {last.seeds} seeds fail")
+    else:
+        _say(f"{last.seeds} seeds in {last.seconds:.0f} s: all was true at every step, and all were well again in time")
+    return sorted(failures, key=lambda failure: failure.history.seed)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -54,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="cores (default: all)")
     parser.add_argument("--seed", type=int, help="only this one")
     parser.add_argument("--log", action="store_true", help="with --seed: tell everything that happens")
+    parser.add_argument("--keep-going", action="store_true", help="name every seed that fails, not only the first")
     parser.add_argument("--sabotage", choices=sorted(SABOTAGES), help="break something on purpose; it must be found")
     return parser
 

@@ -1,8 +1,8 @@
 """
 Many seeds on many cores: the first that fails is made short, and told.
 
-A worker takes a run of seeds at a time. The lowest failing seed of a run is what counts, so that a campaign says the
-same whatever the number of workers.
+A worker takes a run of seeds at a time. Up to the first failure, or through all of them: then every failing seed is
+named, which shows at once whether one cause or several are behind them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Tally:
 
     seeds: int
     seconds: float
-    failure: Failure | None
+    failures: tuple[Failure, ...] = ()
 
 
 def play_seed(seed: int, *, make_world: MakeWorld = World, log: list[str] | None = None) -> Failure | None:
@@ -42,30 +42,46 @@ def first_failure(first: int, end: int, *, make_world: MakeWorld = World) -> Fai
     """
     Play the seeds from `first` up to `end`, until one fails.
     """
+    return next(iter(failures(first, end, make_world=make_world)), None)
+
+
+def failures(first: int, end: int, *, make_world: MakeWorld = World, keep_going: bool = False) -> tuple[Failure, ...]:
+    """
+    Play the seeds from `first` up to `end`, until one fails or to the last.
+    """
+    found: list[Failure] = []
     with scratch() as folder:
         for seed in range(first, end):
             failure = run(draw(seed), folder, make_world=make_world)
             if failure is not None:
-                return failure
-    return None
+                found.append(failure)
+                if not keep_going:
+                    break
+    return tuple(found)
 
 
-def campaign(first: int, count: int, *, jobs: int, make_world: MakeWorld = World) -> Iterator[Tally]:
+def campaign(
+    first: int, count: int, *, jobs: int, make_world: MakeWorld = World, keep_going: bool = False
+) -> Iterator[Tally]:
     """
-    Play so many seeds on so many cores; says how far it is after each run of seeds, and ends with a failure.
+    Play so many seeds on so many cores; says how far it is after each run of seeds, with the failures of that run.
+
+    Ends with the first run that has one, unless it is to keep going.
     """
     started, done, end = time.monotonic(), 0, first + count
-    play = partial(first_failure, make_world=make_world)
-    with ProcessPoolExecutor(jobs) as pool:
+    play = partial(failures, make_world=make_world, keep_going=keep_going)
+    pool = ProcessPoolExecutor(jobs)
+    try:
         runs = {pool.submit(play, at, min(at + RUN_SEEDS, end)): at for at in range(first, end, RUN_SEEDS)}
         for future in as_completed(runs):
-            failure = future.result()
+            found = future.result()
             done += min(RUN_SEEDS, end - runs[future])
-            if failure is not None:
-                pool.shutdown(wait=False, cancel_futures=True)
-            yield Tally(done, time.monotonic() - started, failure)
-            if failure is not None:
+            yield Tally(done, time.monotonic() - started, found)
+            if found and not keep_going:
                 return
+    finally:
+        # Once, and not by `with`: a second shutdown, told nothing of futures, would let those that wait run after all.
+        pool.shutdown(cancel_futures=True)
 
 
 def report(failure: Failure, *, make_world: MakeWorld = World, say: Callable[[str], object]) -> None:

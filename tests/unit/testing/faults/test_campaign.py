@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from multiprocessing import active_children
+
 import pytest
 
 from kvsync.testing.faults.adversary import draw
-from kvsync.testing.faults.campaign import first_failure, play_seed, report
+from kvsync.testing.faults.campaign import campaign, first_failure, play_seed, report
 from kvsync.testing.faults.run import run, scratch
 from kvsync.testing.faults.sabotage import SABOTAGES
 from kvsync.testing.faults.world import World
@@ -56,3 +58,19 @@ def test_what_is_raised_on_the_way_is_a_failure() -> None:
         failure = run(draw(0), folder, make_world=Raises)
     assert failure is not None
     assert "KeyError" in failure.trouble
+
+
+def test_a_campaign_ends_with_its_first_failure() -> None:
+    """Nobody goes on playing what is not wanted any more."""
+    tallies = list(campaign(0, 100_000, jobs=1, make_world=SABOTAGES["FramesUncounted"]))
+    assert active_children() == []
+    assert len(tallies) == 1
+    assert tallies[0].failures
+
+
+def test_a_campaign_that_keeps_going_names_every_failure() -> None:
+    """Each seed is played, and each that fails is told."""
+    tallies = list(campaign(0, 210, jobs=1, make_world=SABOTAGES["FramesUncounted"], keep_going=True))
+    assert tallies[-1].seeds == 210
+    failing = [failure.history.seed for tally in tallies for failure in tally.failures]
+    assert len(failing) == len(set(failing)) > 100

@@ -139,10 +139,15 @@ class Turn(Timed):
         expect("ids of the same chat again", self.backend.encode_chat(Chat(self.chat)).tolist(), fresh)
 
     def next_turn(self) -> Chat:
-        """The conversation with an answer and a question that were never there before: each sentence has a number."""
+        """
+        The conversation with an answer and a question that were never there before: each sentence has a number.
+
+        All texts are new objects, as a request brings them: none is known by its place or has its hash.
+        """
         self.turn += 1
+        before = [message | {"content": f"{message['content']} "[:-1]} for message in self.chat]
         answer = {"role": "assistant", "content": self.answer.replace(".", f" {self.turn}.")}
-        return Chat([*self.chat, answer, {"role": "user", "content": f"And what of number {self.turn}?"}])
+        return Chat([*before, answer, {"role": "user", "content": f"And what of number {self.turn}?"}])
 
     def time_fresh(self, kind: str) -> None:
         """All of it from nothing."""

@@ -47,17 +47,22 @@ class Cuts:
 
     def next(self, text: str, start: int) -> int | None:
         """The first place from `start` on where the text may be cut."""
-        found = self.finder.search(text, start) if self.finder is not None else None
-        return found.end() if found is not None else None
+        found = self.finder.search(text, start + 1) if self.finder is not None else None
+        return found.start() if found is not None else None
 
 
 def cuts(pairs: Iterable[Pair]) -> Cuts:
-    """Make the finder for some pairs."""
+    """
+    Make the finder for some pairs.
+
+    It looks for what stands behind a cut, and then back: there are fewer spaces in a text than letters.
+    """
     kept = tuple(pairs)
-    by_right: dict[CharGroup, list[CharGroup]] = {}
-    for left, right in kept:
-        by_right.setdefault(right, []).append(left)
-    parts = [f"[{''.join(map(_ranges, lefts))}](?=[{_ranges(right)}])" for right, lefts in by_right.items()]
+    lefts = {right: "".join(_ranges(left) for left, other in kept if other == right) for _, right in kept}
+    parts = []
+    for before in dict.fromkeys(lefts.values()):
+        behind = "".join(_ranges(right) for right, its in lefts.items() if its == before)
+        parts.append(f"[{behind}](?<=[{before}][{behind}])")
     return Cuts(kept, re.compile("|".join(parts)) if parts else None)
 
 

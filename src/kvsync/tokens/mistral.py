@@ -8,7 +8,7 @@ only, for it would fetch an image from the address in a message.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,13 @@ STANDIN_ABOVE = 64
 """Ids of a text above which one number stands for all of them while a chat is laid out. The library puts its list
 together, copies and checks it id by id, which for a long chat would take longer than all else."""
 
+PROBE = "Wo ist 東京? print(42)\n\n  naïve 👍"
+"""A text by which two ways to its ids are told apart."""
+
+MESSAGES_BYTES_MAX = 16 * 1024 * 1024
+MESSAGE_CHARS_MAX = 64 * 1024
+"""How much of messages is kept whole, beside their segments: one look-up each, where 4,000 characters have six."""
+
 CALL_ID_CHARS = 9
 """How many characters of a tool call's id count; engines keep the last ones of a longer id."""
 
@@ -44,8 +51,11 @@ class MistralBackend:
         path = files.find(spec, FILES, adapter=adapter)
         self._chats = _load(library, path)
         self._text = self._chats.instruct_tokenizer.tokenizer
-        self._own_encode = self._text.encode
+        self._encode = _encoder(self._text)
         self._segments = SegmentCache(self._call, _cuts(path))
+        self._messages = SegmentCache(
+            self._segments.encode, NO_CUTS, bytes_max=MESSAGES_BYTES_MAX, last_max=MESSAGE_CHARS_MAX
+        )
         # What lays out chats asks the tokenizer for the ids of each text: it is to ask through the cache.
         self._text.encode = self._cached_encode
         # And it turns all ids back into one text at the end, which nobody here reads.
@@ -82,17 +92,21 @@ class MistralBackend:
         return str(self._text.decode(list(ids), policy))
 
     def stats(self) -> Mapping[str, float]:
-        return self._segments.stats()
+        """Of the segments; a message that was known as a whole counts as one."""
+        messages, segments = self._messages.stats(), self._segments.stats()
+        both = ("segment_hits", "segment_bytes", "segment_bytes_max", "chars_reused")
+        return segments | {name: segments[name] + messages[name] for name in both}
 
     def close(self) -> None:
+        self._messages.clear()
         self._segments.clear()
 
     def _call(self, text: str) -> array[int]:
-        return guarded(lambda: array("I", self._own_encode(text, bos=False, eos=False)))
+        return guarded(lambda: self._encode(text))
 
     def _cached_encode(self, s: str, bos: bool, eos: bool) -> list[int]:
         """In place of the library's own: ids, or in a chat, for a longer text, what stands for them."""
-        ids, texts = self._segments.encode(s), _TEXTS.get()
+        ids, texts = self._messages.encode(s), _TEXTS.get()
         if texts is not None and len(ids) > STANDIN_ABOVE:
             texts.append(ids)
             inner = [-len(texts)]
@@ -110,6 +124,29 @@ def _filled_in(layout: list[int], texts: list[array[int]]) -> array[int]:
         else:
             ids.append(one)
     return ids
+
+
+def _encoder(tokenizer: Any) -> Callable[[str], array[int]]:
+    """
+    From text to ids as the library does it; where it can be had, without what the library does to every id and letter.
+
+    A tekken file's ids are those of a tiktoken vocabulary without special tokens, moved behind the special ones. For
+    a vocabulary without them tiktoken's `encode`, unlike `encode_ordinary`, looks for none at every letter.
+    """
+    own = tokenizer.encode
+
+    def slowly(text: str) -> array[int]:
+        return array("I", own(text, bos=False, eos=False))
+
+    def quickly(text: str) -> array[int]:
+        return array("I", [one + moved for one in ordinary(text)])
+
+    try:
+        ordinary, moved = tokenizer._model.encode_ordinary, tokenizer.num_special_tokens
+        is_plain = not tokenizer._model.special_tokens_set
+        return quickly if is_plain and quickly(PROBE) == slowly(PROBE) else slowly
+    except (AttributeError, TypeError):  # of another kind, or of another version of the library
+        return slowly
 
 
 def _load(library: Any, path: Path) -> Any:

@@ -27,8 +27,8 @@ from kvsync.tokens.cuts import Cuts
 SPAN = 768
 """Shorter ones cost more look-ups, longer ones a longer tail that is tokenized each time."""
 
-LAST_SPANS = 2
-"""How long the last part of a text may be, in spans, to be kept."""
+LAST_MAX = 2 * SPAN
+"""How long what is left behind the last cut may be to be kept."""
 
 BYTES_MAX = 64 * 1024 * 1024
 ENTRY_BYTES = 260
@@ -50,13 +50,19 @@ class SegmentCache:
     """
 
     def __init__(
-        self, encode: Callable[[str], array[int]], cuts: Cuts, *, bytes_max: int = BYTES_MAX, span: int = SPAN
+        self,
+        encode: Callable[[str], array[int]],
+        cuts: Cuts,
+        *,
+        bytes_max: int = BYTES_MAX,
+        span: int = SPAN,
+        last_max: int = LAST_MAX,
     ) -> None:
         self._encode = encode
         self._cuts = cuts
         self._bytes_max = bytes_max
         self._span = span
-        self._last_max = LAST_SPANS * span
+        self._last_max = last_max
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, bytes] = OrderedDict()
         self._bytes = 0
@@ -72,7 +78,8 @@ class SegmentCache:
                 if segment not in new:
                     new[segment] = self._encode(segment).tobytes()
                 parts[number] = new[segment]
-        self._keep(new, segments[-1] if segments else "")
+        if new:
+            self._keep(new, segments[-1])
         return array("I", b"".join(part for part in parts if part is not None))
 
     def stats(self) -> dict[str, int]:
@@ -111,12 +118,12 @@ class SegmentCache:
 
     def _look_up(self, segments: list[str]) -> list[bytes | None]:
         with self._lock:
-            parts = [self._kept.get(segment) for segment in segments]
-            for segment, part in zip(segments, parts, strict=True):
-                if part is not None:
-                    self._kept.move_to_end(segment)
-                    self._counts.hits += 1
-                    self._counts.chars_reused += len(segment)
+            parts = list(map(self._kept.get, segments))
+            found = [segment for segment, part in zip(segments, parts, strict=True) if part is not None]
+            for segment in found:
+                self._kept.move_to_end(segment)
+            self._counts.hits += len(found)
+            self._counts.chars_reused += sum(map(len, found))
             return parts
 
     def _keep(self, new: dict[str, bytes], last: str) -> None:

@@ -8,6 +8,7 @@ import sys
 from array import array
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jinja2.sandbox
@@ -36,6 +37,7 @@ from kvsync.tokens import hf_cuts
 from kvsync.tokens.backends import open_backend
 from kvsync.tokens.chat import Chat
 from kvsync.tokens.messages import conversation, tools_of
+from kvsync.tokens.mistral import _encoder
 from kvsync.tokens.model import ModelSpec
 from kvsync.tokens.vocabulary import PATTERNS
 
@@ -125,6 +127,63 @@ def test_mistral_chats_are_mistral_commons_own(mistral: Any, name: str, tools: A
         request = ChatCompletionRequest.from_openai(messages=shortened, tools=tools)
         expected = mistral.encode_chat_completion(request).tokens
         assert tekken().encode_chat(Chat(messages, tools)).tolist() == expected
+
+
+def test_mistral_keeps_messages_whole(mistral: Any) -> None:
+    """The next turn's known messages cost one look-up each, and its ids are mistral-common's own; closing forgets."""
+    backend = tekken()
+    backend.close()
+    messages: list[Any] = [
+        {"role": role, "content": " ".join(list(TEXTS.values()) * 3) + str(turn)}
+        for turn in range(3)
+        for role in ("user", "assistant")
+    ]
+    stats = []
+    for count in (4, 6):
+        chat = [*messages[:count], {"role": "user", "content": "Why?"}]
+        stats.append(backend.stats())
+        request = ChatCompletionRequest.from_openai(messages=chat)
+        assert backend.encode_chat(Chat(chat)).tolist() == mistral.encode_chat_completion(request).tokens
+    known, after = sum(len(message["content"]) for message in messages[:4]), backend.stats()
+    assert after["chars_reused"] - stats[1]["chars_reused"] >= known
+    assert after["segment_hits"] - stats[1]["segment_hits"] < known / 768
+    backend.close()
+    assert backend.stats()["segment_bytes"] == 0
+
+
+def model(ids: list[int], special: set[str]) -> Any:
+    """What stands for tiktoken's vocabulary within mistral-common's tokenizer."""
+    return SimpleNamespace(encode_ordinary=lambda _: ids, special_tokens_set=special)
+
+
+@pytest.mark.parametrize(
+    ("inner", "quick"),
+    [
+        ({}, False),
+        ({"_model": model([7], set())}, False),
+        ({"_model": model([7], set()), "num_special_tokens": 3}, False),
+        ({"_model": model([7], {"<s>"}), "num_special_tokens": 2}, False),
+        ({"_model": model([7], set()), "num_special_tokens": 2}, True),
+    ],
+    ids=["no vocabulary", "unknown place", "other ids", "special tokens", "the same ids"],
+)
+def test_the_way_past_mistral_commons_own_call_leads_to_the_same_ids(inner: dict[str, Any], quick: bool) -> None:
+    """It is taken where it does, for a vocabulary without special tokens; else the own call is made."""
+    asked: list[str] = []
+
+    def encode_own(text: str, *, bos: bool, eos: bool) -> list[int]:
+        asked.append(text)
+        return [9]
+
+    encode = _encoder(SimpleNamespace(encode=encode_own, **inner))
+    asked.clear()
+    assert (encode("what").tolist(), asked) == ([9], [] if quick else ["what"])
+
+
+def test_half_a_character_has_mistral_commons_ids(mistral: Any) -> None:
+    """A text that no UTF-8 can hold is mended as the library does."""
+    own = mistral.instruct_tokenizer.tokenizer
+    assert tekken().encode("a \ud83d b").tolist() == own.encode("a \ud83d b", bos=True, eos=False)
 
 
 def test_mistral_continues_a_final_message(mistral: Any) -> None:

@@ -71,7 +71,7 @@ def test_a_cache_gives_a_fresh_runs_ids(name: str, tmp_path: Path) -> None:
     """Texts that share beginnings, asked in any order with segments of a few characters, get fresh ids."""
     backend = make_backend(name, tmp_path)
     fresh = backend._segments._encode
-    cache = SegmentCache(fresh, backend._segments._cuts, span=5, bytes_max=60_000)
+    cache = SegmentCache(fresh, backend._segments._cuts, span=5, last_max=10, bytes_max=60_000)
     texts = list(random_texts(SEED + 1, 60))
     for number, text in enumerate(texts):
         longer = text + texts[number - 1]
@@ -130,7 +130,7 @@ def test_memory_is_bounded_and_the_oldest_goes_first() -> None:
 
 def test_without_cuts_no_long_text_is_kept() -> None:
     """Long texts of a tokenizer of which nothing is proved are tokenized every time, short ones once."""
-    cache = SegmentCache(letters, NO_CUTS, span=3)
+    cache = SegmentCache(letters, NO_CUTS, last_max=6)
     assert cache.encode("a b c d") == cache.encode("a b c d") == letters("a b c d")
     assert (cache.stats()["segments"], cache.stats()["chars_tokenized"]) == (0, 14)
     assert cache.encode("a b c") == cache.encode("a b c") == letters("a b c")

@@ -19,6 +19,7 @@ from kvsync.errors import ConfigError, TokenizeError, TokenizerUnavailable
 from kvsync.tokens.chat import Chat
 from kvsync.tokens.messages import ContentFormat, conversation, tools_of
 from kvsync.tokens.sandbox import SECONDS_MAX, Budget, Environment, LimitExceeded
+from kvsync.tokens.stops import Stops
 
 SOURCE_CHARS_MAX = 1024 * 1024
 SHOWN = 200
@@ -48,6 +49,7 @@ class ChatTemplate:
         content_format: ContentFormat | None = None,
         seconds: float = SECONDS_MAX,
         now: Callable[[], datetime] = _local_now,
+        stops: Stops | None = None,
     ) -> None:
         if len(source) > SOURCE_CHARS_MAX:
             raise ConfigError(
@@ -66,6 +68,7 @@ class ChatTemplate:
         # The interpreter runs one thread at a time: several renderings would take turns with the event loop, and end
         # no sooner than one behind the other.
         self._turn = threading.Lock()
+        self._stops = stops or Stops()
 
     def render(self, chat: Chat) -> str:
         """The prompt's text; `TokenizeError` where the template refuses the chat, fails, or uses up what it may."""
@@ -74,6 +77,7 @@ class ChatTemplate:
         messages = conversation(chat.messages, self.content_format)
         last = _tag_last(messages) if chat.continue_final_message else None
         text = self._render(
+            chat,
             {
                 **self._variables,
                 **chat.template_kwargs,
@@ -82,13 +86,22 @@ class ChatTemplate:
                 "documents": list(chat.documents) if chat.documents else None,
                 "add_generation_prompt": chat.add_generation_prompt,
                 "continue_final_message": chat.continue_final_message,
-            }
+            },
         )
         return text if last is None else _cut(text, last)
 
-    def _render(self, names: dict[str, Any]) -> str:
+    def _render(self, chat: Chat, names: dict[str, Any]) -> str:
+        with self._turn:
+            self._stops.check(chat)
+            try:
+                return self._stopped_in_time(names)
+            except TokenizerUnavailable as error:
+                self._stops.add(chat, str(error))
+                raise
+
+    def _stopped_in_time(self, names: dict[str, Any]) -> str:
         try:
-            with self._turn, Budget(seconds=self._seconds):
+            with Budget(seconds=self._seconds):
                 return "".join(self._template.generate(**names))
         except LimitExceeded as error:
             raise TokenizerUnavailable(f"the chat template of {self._where} was stopped: {_said(error)}") from error

@@ -85,6 +85,8 @@ class _Lane:
     pool: ThreadPoolExecutor
     waiting: int = 0
     chars: int = 0
+    key: object = None
+    """The backend that was asked last."""
 
 
 @dataclass(slots=True)
@@ -154,6 +156,9 @@ class Tokenizing:
     def stats(self) -> dict[str, Any]:
         """What is loaded, what it did, and what could not be loaded."""
         counts, now = self.backends.stats(), self.clock()
+        models: dict[object, list[str]] = {}
+        for model, lane in self._lanes.items():
+            models.setdefault(lane.key, []).append(model)
         return {
             "max_size": self.backends.max_size,
             "hits": counts.hits,
@@ -162,7 +167,7 @@ class Tokenizing:
             "failures": counts.failures,
             "evictions": counts.evictions,
             "close_failures": counts.close_failures,
-            "loaded": [_loaded(entry) for entry in self.backends.loaded()],
+            "loaded": [_loaded(entry, models.get(entry.key, [])) for entry in self.backends.loaded()],
             "waiting": {model: lane.waiting for model, lane in self._lanes.items()},
             "broken": [broken.error for broken in list(self._broken.values()) if broken.until > now],
         }
@@ -191,6 +196,7 @@ class Tokenizing:
         if (broken := self._broken.get(key)) is not None and broken.until > self.clock():
             raise NoTokens("tokenizer_broken", broken.error)
         lane, chars = self._lane(model), text.chars if text is not None else 0
+        lane.key = key
         if lane.waiting >= WAITING_MAX:
             raise NoTokens("tokenizer_busy", f"{WAITING_MAX} texts wait for the tokenizer of {model!r}")
         if lane.chars and lane.chars + chars > CHARS_MAX:
@@ -253,9 +259,10 @@ def _bytewise(text: Text) -> array[int]:
         raise NoTokens("no_tokens", str(error), refused=True) from error
 
 
-def _loaded(entry: Any) -> dict[str, Any]:
+def _loaded(entry: Any, models: list[str]) -> dict[str, Any]:
     spec = entry.model_spec
     return {
+        "models": models,
         "base": spec.base,
         "kind": spec.kind,
         "revision": spec.revision,

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 from array import array
-from collections.abc import AsyncIterator, Callable, Hashable
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -76,9 +76,12 @@ class Stage:
         return CachedBackend(key=key, backend=self.backend, model_spec=spec, load_seconds=1.25)
 
     @asynccontextmanager
-    async def tokenizing(self, *models: str, seconds: float = 20.0) -> AsyncIterator[Tokenizing]:
-        """The daemon's tokenizers."""
-        specs = {model: ModelSpec(base=model) for model in models or ("m", "n")}
+    async def tokenizing(
+        self, *models: str, seconds: float = 20.0, bases: Mapping[str, str] | None = None
+    ) -> AsyncIterator[Tokenizing]:
+        """The daemon's tokenizers; `bases` where they are not the models' own."""
+        named = bases or {model: model for model in models or ("m", "n")}
+        specs = {model: ModelSpec(base=base) for model, base in named.items()}
         made = Tokenizing(specs, seconds=seconds, clock=lambda: self.now)
         try:
             yield made
@@ -121,11 +124,35 @@ def test_texts_and_chats_are_tokenized_by_the_models_own(stage: Stage) -> None:
             assert (stats["hits"], stats["misses"], stats["loaded"]) == (
                 2,
                 1,
-                [{"base": "m", "kind": "hf", "revision": None, "load_seconds": 1.25, "segment_hits": 7}],
+                [
+                    {
+                        "models": ["m"],
+                        "base": "m",
+                        "kind": "hf",
+                        "revision": None,
+                        "load_seconds": 1.25,
+                        "segment_hits": 7,
+                    }
+                ],
             )
 
     asyncio.run(story())
     assert (stage.loads, stage.backend.closes) == (["m"], 1)
+
+
+def test_a_loaded_backend_says_which_models_it_serves(stage: Stage) -> None:
+    """Two models of one tokenizer stand at the same entry."""
+
+    async def story() -> None:
+        async with stage.tokenizing(bases={"m": "shared", "n": "shared", "o": "other"}) as made:
+            for model in ("m", "o", "n"):
+                await made.tokens(model, [POD], Text("ab"))
+            assert [(one["base"], one["models"]) for one in made.stats()["loaded"]] == [
+                ("other", ["o"]),
+                ("shared", ["m", "n"]),
+            ]
+
+    asyncio.run(story())
 
 
 def test_a_model_without_settings_is_read_byte_by_byte_and_told_once(

@@ -1,3 +1,4 @@
+/* What is allocated, counted; and slabs. */
 #include "memory.h"
 
 #include <assert.h>
@@ -5,13 +6,54 @@
 #include <string.h>
 #include <sys/mman.h>
 
-static int may_grow(struct kvs__memory *memory, size_t bytes) {
+#define REGION_SLABS 64u
+#define REGION_BYTES ((size_t)REGION_SLABS * KVS__SLAB_BYTES)
+#define SPARE_PART 64u /* of what is used, that may be spares */
+
+/* 0 = this is the one that is to fail. */
+static int is_to_go_well(struct kvs__memory *memory) { return ++memory->calls != memory->fail_at; }
+
+static int fits(const struct kvs__memory *memory, size_t bytes) {
   uint64_t limit = memory->limit;
-  memory->calls++;
-  if (memory->calls == memory->fail_at) return 0;
   if (limit == 0) return 1;
   if (!memory->urgent) limit -= memory->reserve;
   return memory->used + bytes <= limit;
+}
+
+static void end_empty_list(struct kvs__memory *memory) {
+  if (memory->regions_count > 0) return;
+  kvs__free(memory, memory->regions, memory->regions_capacity * sizeof *memory->regions);
+  memory->regions = NULL;
+  memory->regions_capacity = 0;
+}
+
+static void forget_region(struct kvs__memory *memory, uint32_t number) {
+  munmap(memory->regions[number].slabs, REGION_BYTES);
+  memory->regions[number] = memory->regions[--memory->regions_count];
+  end_empty_list(memory);
+}
+
+/* Give a spare's pages back to the system, of the last region that has any: the first are filled first. */
+static void drop_spare(struct kvs__memory *memory) {
+  uint32_t number = memory->regions_count - 1;
+  struct kvs__region *region;
+  unsigned slab;
+  while (memory->regions[number].spares == 0) number--;
+  region = &memory->regions[number];
+  slab = 63u - (unsigned)__builtin_clzll(region->spares);
+  region->spares &= ~(UINT64_C(1) << slab);
+  memory->spares--;
+  memory->used -= KVS__SLAB_BYTES;
+  if ((region->given | region->spares) == 0)
+    forget_region(memory, number);
+  else
+    (void)madvise(region->slabs + (size_t)slab * KVS__SLAB_BYTES, KVS__SLAB_BYTES, MADV_DONTNEED);
+}
+
+static int may_grow(struct kvs__memory *memory, size_t bytes) {
+  if (!is_to_go_well(memory)) return 0;
+  while (!fits(memory, bytes) && memory->spares > 0) drop_spare(memory);
+  return fits(memory, bytes);
 }
 
 static void count(struct kvs__memory *memory, size_t bytes) {
@@ -52,17 +94,75 @@ void kvs__free(struct kvs__memory *memory, void *pointer, size_t bytes) {
   free(pointer);
 }
 
-void *kvs__map_pages(struct kvs__memory *memory, size_t bytes) {
-  void *pages;
-  if (!may_grow(memory, bytes)) return NULL;
-  pages = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (pages == MAP_FAILED) return NULL;
-  count(memory, bytes);
-  return pages;
+/* ---- slabs ---- */
+
+static void *take_from(struct kvs__region *region, uint64_t which) {
+  unsigned slab = (unsigned)__builtin_ctzll(which);
+  region->given |= UINT64_C(1) << slab;
+  region->spares &= ~(UINT64_C(1) << slab);
+  return region->slabs + (size_t)slab * KVS__SLAB_BYTES;
 }
 
-void kvs__unmap_pages(struct kvs__memory *memory, void *pages, size_t bytes) {
-  assert(memory->used >= bytes);
-  memory->used -= bytes;
-  munmap(pages, bytes);
+static void *take_spare(struct kvs__memory *memory) {
+  struct kvs__region *region = memory->regions;
+  while (region->spares == 0) region++;
+  memory->spares--;
+  return take_from(region, region->spares);
+}
+
+static struct kvs__region *roomy_region(struct kvs__memory *memory) {
+  for (uint32_t i = 0; i < memory->regions_count; i++)
+    if (memory->regions[i].given != UINT64_MAX) return &memory->regions[i];
+  return NULL;
+}
+
+static int list_room(struct kvs__memory *memory) {
+  uint32_t capacity = memory->regions_capacity == 0 ? 1 : memory->regions_capacity * 2;
+  struct kvs__region *grown;
+  if (memory->regions_count < memory->regions_capacity) return 1;
+  grown =
+      kvs__resize(memory, memory->regions, memory->regions_capacity * sizeof *grown, capacity * sizeof *grown);
+  if (grown == NULL) return 0;
+  memory->regions = grown;
+  memory->regions_capacity = capacity;
+  return 1;
+}
+
+static struct kvs__region *fresh_region(struct kvs__memory *memory) {
+  struct kvs__region *region = &memory->regions[memory->regions_count];
+  void *slabs = mmap(NULL, REGION_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (slabs == MAP_FAILED) return NULL;
+  *region = (struct kvs__region){slabs, 0, 0};
+  memory->regions_count++;
+  return region;
+}
+
+void *kvs__slab_take(struct kvs__memory *memory) {
+  struct kvs__region *region;
+  if (memory->spares > 0) return is_to_go_well(memory) ? take_spare(memory) : NULL;
+  region = roomy_region(memory);
+  if (region == NULL && !list_room(memory)) return NULL;
+  if (may_grow(memory, KVS__SLAB_BYTES)) {
+    if (region == NULL) region = fresh_region(memory);
+    if (region != NULL) {
+      count(memory, KVS__SLAB_BYTES);
+      return take_from(region, ~region->given);
+    }
+  }
+  end_empty_list(memory);
+  return NULL;
+}
+
+void kvs__slab_give(struct kvs__memory *memory, void *slab) {
+  uint8_t *at = slab;
+  struct kvs__region *region = memory->regions;
+  uint64_t bit;
+  while (at < region->slabs || at >= region->slabs + REGION_BYTES) region++;
+  bit = UINT64_C(1) << (size_t)(at - region->slabs) / KVS__SLAB_BYTES;
+  assert(region->given & bit);
+  region->given &= ~bit;
+  region->spares |= bit;
+  memory->spares++;
+  while (memory->spares > 0 && (uint64_t)memory->spares * SPARE_PART * KVS__SLAB_BYTES > memory->used)
+    drop_spare(memory);
 }

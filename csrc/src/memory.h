@@ -1,11 +1,26 @@
 /* Every byte an index owns goes through here, so that the ceiling is real and the count is true.
  *
- * Sizes are passed back on free, which saves a header per allocation. Only a writer allocates here. */
+ * Sizes are passed back on free, which saves a header per allocation. Only a writer allocates here.
+ *
+ * What grows large lies in slabs of one size, cut from regions of 64 that the system is asked for at once:
+ *
+ *     region   [given][given][spare][given][ clean, never touched, or given back to the system ... ]
+ *
+ * A slab that is freed stays at hand as a spare, so that what breathes does not ask the system with every breath; spares
+ * count as used, and beyond a 64th of what is used, or at the ceiling, their pages go back. */
 #ifndef KVS_MEMORY_H
 #define KVS_MEMORY_H
 
 #include <stddef.h>
 #include <stdint.h>
+
+#define KVS__SLAB_BYTES (UINT32_C(32) << 10)
+
+struct kvs__region {
+  uint8_t *slabs;
+  uint64_t given;  /* a bit for each slab */
+  uint64_t spares; /* free, and their pages still ours */
+};
 
 struct kvs__memory {
   uint64_t used;
@@ -15,6 +30,10 @@ struct kvs__memory {
   uint64_t calls;
   uint64_t fail_at; /* the n-th call fails, 0 = none */
   int urgent;       /* work that lowers what is held, and must not fail for the ceiling */
+  struct kvs__region *regions;
+  uint32_t regions_count;
+  uint32_t regions_capacity;
+  uint32_t spares; /* in all regions */
 };
 
 /* NULL when out of memory or over the ceiling. Contents are not cleared. */
@@ -24,8 +43,8 @@ void *kvs__alloc_zero(struct kvs__memory *memory, size_t bytes);
 void *kvs__resize(struct kvs__memory *memory, void *old, size_t bytes_old, size_t bytes_new);
 void kvs__free(struct kvs__memory *memory, void *pointer, size_t bytes);
 
-/* Whole pages straight from the system, and straight back; NULL as above. */
-void *kvs__map_pages(struct kvs__memory *memory, size_t bytes);
-void kvs__unmap_pages(struct kvs__memory *memory, void *pages, size_t bytes);
+/* KVS__SLAB_BYTES of whole pages with unspecified content; NULL as above. */
+void *kvs__slab_take(struct kvs__memory *memory);
+void kvs__slab_give(struct kvs__memory *memory, void *slab);
 
 #endif

@@ -27,12 +27,12 @@ static size_t first_bytes(const struct kvs__pool *pool) {
 }
 
 static uint8_t *slab_take(struct kvs__memory *memory, size_t bytes) {
-  return bytes == KVS__SLAB_BYTES ? kvs__map_pages(memory, bytes) : kvs__alloc(memory, bytes);
+  return bytes == KVS__SLAB_BYTES ? kvs__slab_take(memory) : kvs__alloc(memory, bytes);
 }
 
 static void slab_give(struct kvs__memory *memory, uint8_t *slab, size_t bytes) {
   if (bytes == KVS__SLAB_BYTES)
-    kvs__unmap_pages(memory, slab, bytes);
+    kvs__slab_give(memory, slab);
   else
     kvs__free(memory, slab, bytes);
 }

@@ -5,16 +5,14 @@
  *                                             ^ the last chunk
  *
  * A freed chunk is filled with the last one, so all slabs but the last are full whatever the churn was. For that every
- * chunk has an owner, who is told where it moved. A slab is mapped by itself: what is freed leaves the process. The
- * first slab of a pool begins small and doubles, so that an index with little in it is little. */
+ * chunk has an owner, who is told where it moved. The first slab of a pool begins small and doubles, so that an index with
+ * little in it is little. */
 #ifndef KVS_POOL_H
 #define KVS_POOL_H
 
 #include <stdint.h>
 
 #include "memory.h"
-
-#define KVS__SLAB_BYTES (UINT32_C(32) << 10)
 
 struct kvs__owner {
   void *table;

@@ -59,7 +59,7 @@ def compiled(name: str) -> str:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     made = f"{folder}/driver"
     sources = sorted(str(path) for path in (core() / "src").glob("*.c"))
-    options = ["-std=gnu11", "-O3", f"-I{core() / 'include'}", "-pthread", "-o", made]
+    options = ["-std=gnu11", "-O3", "-flto=auto", f"-I{core() / 'include'}", "-pthread", "-o", made]
     subprocess.run(["cc", *options, str(DRIVERS / name), *sources], check=True)
     return made
 

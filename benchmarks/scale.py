@@ -27,7 +27,7 @@ from kvsync.stream.subscriber import Subscriber
 from kvsync.types import Engine
 
 ROOT: Final = Path(__file__).parents[1]
-PROCESSES: Final = 2
+PROCESSES: Final = 1
 CONNECT_S: Final = 60.0
 SETTLE_S: Final = 20.0
 

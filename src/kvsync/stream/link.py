@@ -1,10 +1,11 @@
 """
 One engine's sockets around its `Sequence`: frames and connections in, instructions carried out.
 
-All methods but `status`, `bookmark` and `detach` belong to the I/O thread. A turn (`pump`) is bounded: first
-messages of the line are taken out, then the monitor is read, then the messages are told to the sequence. In that
+All methods but `status`, `bookmark` and `detach` belong to the I/O thread. A turn is bounded: first messages of the
+line are taken out (`hear`), then the monitor is read, then the messages are told to the sequence (`take`). In that
 order no message of a new connection is taken for one of the old, see `sockets`; those read along with the news of
-a new connection may be of either, and the sequence is told how many they are.
+a new connection may be of either, and the sequence is told how many they are. Batches that plainly follow are left to
+the subscriber's `Runs`, which gives those of several engines to the index in one call.
 
 libzmq gives a line up for good after an over-size frame. It says so by saying nothing: a lost connection that is
 not followed by a retry. After `GIVEN_UP_S` of that the line is built anew.
@@ -25,9 +26,10 @@ from kvsync.stream.backoff import Backoff
 from kvsync.stream.budget import Budget
 from kvsync.stream.endpoints import Source
 from kvsync.stream.frames import PUB, REPLAY, Frames
-from kvsync.stream.instructions import Apply, Drop, Instruction, RequestReplay
+from kvsync.stream.instructions import Apply, Drop, Instruction, Payload, RequestReplay
 from kvsync.stream.options import SubscriberOptions
 from kvsync.stream.replays import Urgency
+from kvsync.stream.runs import RUN_FRAMES, Runs
 from kvsync.stream.sequence import Bookmark, Replay, Sequence, feed
 from kvsync.stream.sockets import (
     DOWN,
@@ -51,9 +53,6 @@ logger = logging.getLogger(__name__)
 
 GIVEN_UP_S: Final = 0.25
 
-RUN_FRAMES: Final = 16
-"""Batches given to the index in one turn: enough to make the turn cheap, few enough for others who wait for theirs."""
-
 Tap: TypeAlias = Callable[[Engine, str, Frames], None]
 """Is shown every message as it came, in the I/O thread: it must be quick."""
 
@@ -65,6 +64,7 @@ class Home(Protocol):
     target: LiveTarget
     options: SubscriberOptions
     tap: Tap | None
+    runs: Runs
 
     def watch(self, socket: WatchedSocket, link: Link) -> None: ...
 
@@ -110,9 +110,12 @@ class Link:
 
     # The mutable state, guarded by `_lock` where other threads look:
     #   _line, _question    the open sockets; _line_state, _question_state what their monitors told
+    #   _heard, _is_dry     what `hear` took off the line for `take`, and whether that was all
+    #   _is_unsure          sockets were opened: their monitors may have news that no descriptor tells of
     #   _turns_heard        turns in which the line was read while an answer waited; None once the answer is read
     #   _wanted             the start of a replay that is to be asked for once there is a slot
-    #   _budget, _held_back what may be read of the line, and whether that is nothing until the next tick
+    #   _budget, _is_spent, _held_back   what may be read of the line, whether that was nothing in this turn, and
+    #                       whether the line is left alone until the next tick
     #   _reopen_at          when the line is opened (again); None while it is open
     #   _detached           nothing may be applied any more
     #   error, _index_errors, _failed
@@ -136,11 +139,17 @@ class Link:
         )
         self._budget = Budget(options.frames_per_s, options.frames_burst)
         self._held_back = False
+        self._is_spent = False
+        limit = options.frames_per_s or 0
+        self._too_fast = f"it sends more than {limit:.0f} frames a second, and is read no faster; raise frames_per_s"
         self._backoff = Backoff(options.reconnect_first_s, options.reconnect_max_s, rng)
         self._line: Line | None = None
         self._line_state = _Connection()
         self._question: Question | None = None
         self._question_state = _Connection()
+        self._heard: list[Frames] = []
+        self._is_dry = True
+        self._is_unsure = False
         self._turns_heard: int | None = None
         self._wanted: int | None = None
         self._reopen_at: float | None = 0.0
@@ -202,28 +211,37 @@ class Link:
 
     # ------------------------------------------------------------------ the I/O thread
 
-    def pump(self, now: float) -> bool:
-        """Take one turn; True if there is more to do at once."""
-        with self._lock:
-            if self._detached or self._failed:
-                return False
-            try:
-                return self._pump(now)
-            except SocketError as error:
-                self._lose_line(f"socket trouble: {error}", now)
-                return False
-            except Exception:
-                logger.exception("engine %s is not followed any more", self.source.engine)
-                self._fail()
-                return False
+    def hear(self, now: float) -> None:
+        """Begin a turn: take a burst of messages off the line, to be told in `take`."""
+        if self._line is not None and not self._detached:
+            self._try(self._hear, now)
+
+    def take(self, now: float, *, has_news: bool) -> bool:
+        """End a turn, after a look at the monitors told whether they have news; True if there is more to do at once."""
+        return self._try(lambda now: self._take(now, has_news), now)
 
     def tick(self, now: float, *, may_probe: bool) -> bool:
         """Let time pass; True if a probe was sent."""
+        return self._try(lambda now: self._tick(now, may_probe), now)
+
+    def pin(self) -> None:
+        """Let no other thread look until `unpin`: what was told is not in the index yet."""
+        self._lock.acquire()
+
+    def unpin(self) -> None:
+        """Let others look again."""
+        self._lock.release()
+
+    def apply(self, number: int, payload: Payload) -> None:
+        """Apply one batch of a run that was refused as a whole."""
+        self._change_index(Apply(number, payload))
+
+    def _try(self, step: Callable[[float], bool], now: float) -> bool:
         with self._lock:
             if self._detached or self._failed:
                 return False
             try:
-                return self._tick(now, may_probe)
+                return step(now)
             except SocketError as error:
                 self._lose_line(f"socket trouble: {error}", now)
                 return False
@@ -241,62 +259,72 @@ class Link:
 
     # ------------------------------------------------------------------ turns
 
-    def _pump(self, now: float) -> bool:
-        options = self._home.options
+    def _hear(self, now: float) -> bool:
+        options, line = self._home.options, self._line
+        assert line is not None
         allowed = self._budget.left(now)
         frames_max = options.burst_frames if allowed is None else min(options.burst_frames, allowed)
-        heard = self._hear(frames_max, options.burst_bytes)
-        news = [] if self._line is None else self._line.news()
-        if UP in news:
-            # To the last of the old connection: what came over it must not be met later as if it were new.
-            heard += self._hear(2 * options.queue_frames_max, options.sequence.waiting_bytes_max)
-        for event in news:
-            self._line_state.take(event, now)
-            self._line_news(event, len(heard), now)
+        self._is_spent = frames_max == 0
+        self._heard, self._is_dry = line.receive_burst(frames_max, options.burst_bytes)
+        return True
+
+    def _take(self, now: float, has_news: bool) -> bool:
+        heard, self._heard = self._heard, []
+        if has_news or self._is_unsure:
+            self._is_unsure = False
+            heard = self._read_news(heard, now)
         if heard:
             self._budget.spend(len(heard))
             self._backoff.reset()
-            for frames in heard if self._home.tap is not None else ():
-                self._tap(PUB, frames)
-            self._take(heard, now)
-        if not self._has_to_hear_out():
+            if self._home.tap is not None:
+                for frames in heard:
+                    self._tap(PUB, frames)
+            self._tell(heard, now)
+        if self._question is not None and not self._has_to_hear_out():
             self._read_answer(now)
-        line, question = self._line, self._question
-        self._hold_back(allowed == 0 and line is not None and line.has_more())
-        return (not self._held_back and line is not None and line.has_more()) or (
-            question is not None and question.has_more()
-        )
+        if self._is_spent or self._held_back or self.error == self._too_fast:
+            self._hold_back(self._is_spent and self._has_more())
+        question = self._question
+        return (not self._is_dry and not self._held_back) or (question is not None and question.has_more())
+
+    def _read_news(self, heard: list[Frames], now: float) -> list[Frames]:
+        """Read the monitor of the line, after what was heard of it: given with what is to be heard before the news."""
+        line = self._line
+        news = [] if line is None else line.news()
+        if UP in news and line is not None:
+            # To the last of the old connection: what came over it must not be met later as if it were new.
+            options = self._home.options
+            more, self._is_dry = line.receive_burst(2 * options.queue_frames_max, options.sequence.waiting_bytes_max)
+            heard = heard + more
+        for event in news:
+            self._line_state.take(event, now)
+            self._line_news(event, len(heard), now)
+        return heard
 
     def _hold_back(self, held_back: bool) -> None:
         """The line is left alone until the next tick, for this engine has used up its budget."""
-        limit = self._home.options.frames_per_s
-        error = f"it sends more than {limit or 0:.0f} frames a second, and is read no faster; raise frames_per_s"
-        if held_back and self.error != error:
-            logger.warning("engine %s: %s", self.source.engine, error)
-            self.error = error
-        elif self.error == error and self._line is not None and not self._line.has_more():
+        if held_back and self.error != self._too_fast:
+            logger.warning("engine %s: %s", self.source.engine, self._too_fast)
+            self.error = self._too_fast
+        elif self.error == self._too_fast and self._line is not None and not self._has_more():
             self.error = None
         self._held_back = held_back
 
-    def _hear(self, frames_max: int, bytes_max: int) -> list[Frames]:
-        """Take a burst of messages off the line."""
-        heard: list[Frames] = []
-        size = 0
-        while self._line is not None and len(heard) < frames_max and size < bytes_max:
-            frames = self._line.receive()
-            if frames is None:
-                break
-            heard.append(frames)
-            size += size_of(frames)
-        return heard
+    def _has_more(self) -> bool:
+        """Whether the line has more: to be read soon, for looking has eaten the wake-up."""
+        more = self._line is not None and self._line.has_more()
+        self._is_dry = self._is_dry and not more
+        return more
 
-    def _take(self, heard: list[Frames], now: float) -> None:
+    def _tell(self, heard: list[Frames], now: float) -> None:
         """Tell messages of the line, runs of them in one go where they plainly follow."""
         at = 0
         while at < len(heard):
             count = self._sequence.live_run(heard[at : at + RUN_FRAMES], now)
             if count:
-                self._apply_run(heard[at : at + count])
+                last = self._sequence.applied
+                assert last is not None
+                self._home.runs.add(self, last + 1 - count, [frames[-1] for frames in heard[at : at + count]])
             else:
                 self._obey(feed(self._sequence, PUB, heard[at], now), now)
             at += count or 1
@@ -310,7 +338,7 @@ class Link:
         line, question, options = self._line, self._question, self._home.options
         if line is None or question is None or self._turns_heard is None or not question.has_more():
             return False
-        if line.has_more() and self._turns_heard * options.burst_frames < 2 * options.queue_frames_max:
+        if self._has_more() and self._turns_heard * options.burst_frames < 2 * options.queue_frames_max:
             self._turns_heard += 1
             return True
         self._turns_heard = None
@@ -408,6 +436,7 @@ class Link:
 
     def _change_index(self, instruction: Instruction) -> None:
         engine = self.source.engine
+        self._home.runs.flush()  # what came before is applied before
         try:
             carry_out(instruction, self._home.target, engine, self.source.model)
         except Exception as error:
@@ -418,19 +447,6 @@ class Link:
             level = logging.WARNING if isinstance(error, KvsyncError) else logging.ERROR
             first = self._index_errors == 1
             logger.log(level if first else logging.DEBUG, "engine %s: %s", engine, self.error, exc_info=first)
-
-    def _apply_run(self, run: list[Frames]) -> None:
-        last = self._sequence.applied
-        assert last is not None
-        engine, model = self.source.engine, self.source.model
-        items = [(engine, frames[-1], model, number) for number, frames in enumerate(run, last + 1 - len(run))]
-        try:
-            self._home.target.apply_many(items)
-        except Exception:
-            logger.debug("engine %s: a run of batches was refused, and is tried one by one", engine, exc_info=True)
-            # To know which one it is; those that were applied are known by their numbers.
-            for _, payload, _, number in items:
-                self._change_index(Apply(number, payload))
 
     def _tap(self, channel: str, frames: Frames) -> None:
         if self._home.tap is None:
@@ -448,6 +464,7 @@ class Link:
         self._close_question()
         self._close_line()
         with contextlib.suppress(Exception):
+            self._home.runs.flush()
             self._home.target.doubt(self.source.engine, "internal error")
 
     # ------------------------------------------------------------------ sockets
@@ -465,6 +482,7 @@ class Link:
             return
         self._reopen_at = None
         self._line_state = _Connection()
+        self._is_unsure = True
         self._home.watch(self._line, self)
 
     def _lose_line(self, error: str, now: float) -> None:
@@ -477,7 +495,7 @@ class Link:
         if self._line is not None:
             self._home.unwatch(self._line)
             self._line.close()
-            self._line = None
+            self._line, self._heard, self._is_dry = None, [], True
 
     def _open_question(self, now: float) -> None:
         endpoint, start = self.source.replay, self._wanted
@@ -493,6 +511,7 @@ class Link:
             return  # its time runs out like that of one without an answer
         self._question_state = _Connection()
         self._turns_heard = 0
+        self._is_unsure = True
         self._home.watch(self._question, self)
         self._sequence.replay_sent(now)
 

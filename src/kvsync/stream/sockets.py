@@ -10,7 +10,8 @@ its connection can be read, so whoever reads messages first and the monitor afte
 
 A socket is waited for by its file descriptor. libzmq makes that readable when its state changes, not while
 messages are there: after each wake-up, and after each call that may have eaten one, a socket must be read until
-`has_more` says no.
+`has_more` says no, or until it has run dry. Until then the descriptor stays readable, so whether a monitor has
+something to tell can be asked of many at once, by one look at their descriptors after the messages were read.
 """
 
 from __future__ import annotations
@@ -52,6 +53,11 @@ MISMATCH: Final = int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL) | 1 << 32
 
 MISMATCH_VALUE: Final = int(zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH)
 
+EVENTS: Final = int(zmq.EVENTS)
+NOBLOCK: Final = int(zmq.NOBLOCK)
+POLLIN: Final = int(zmq.POLLIN)
+"""As plain integers: the enumerations cost more than the calls that they are given to."""
+
 SOCKETS_PER_ENGINE: Final = 6
 """Line and question, each with the two ends of its monitor."""
 
@@ -89,26 +95,47 @@ class WatchedSocket:
             self.close()
             raise
 
-    def fds(self) -> tuple[int, int]:
-        """The file descriptors that become readable when there may be something to do."""
+    @property
+    def fd(self) -> int:
+        """The file descriptor that becomes readable when there may be messages."""
+        return int(self._socket.FD)
+
+    @property
+    def monitor_fd(self) -> int:
+        """The one that becomes readable when there may be news."""
         assert self._monitor is not None, "closed"
-        return int(self._socket.FD), int(self._monitor.FD)
+        return int(self._monitor.FD)
 
     def has_more(self) -> bool:
         """Whether a message is there."""
         return _is_readable(self._socket)
+
+    def receive_burst(self, frames_max: int, bytes_max: int) -> tuple[list[Frames], bool]:
+        """Take messages up to a number and a size, and whether the socket has run dry."""
+        heard: list[Frames] = []
+        size = 0
+        while len(heard) < frames_max and size < bytes_max:
+            frames = self.receive()
+            if frames is None:
+                return heard, True
+            heard.append(frames)
+            size += size_of(frames)
+            # Most engines send one at a time: to ask is cheaper than to run into the end, which is an exception.
+            if len(heard) == 1 and not _is_readable(self._socket):
+                return heard, True
+        return heard, False
 
     def receive(self) -> Frames | None:
         """Take one message; None if there is none."""
         # Part by part: recv_multipart asks the socket for what a part knows already, at twice the price.
         receive, at_least = self._socket.recv, self._options.view_bytes_min
         try:
-            part = receive(zmq.NOBLOCK, copy=False)
+            part = receive(NOBLOCK, copy=False)
         except zmq.Again:
             return None
         message = [_content(part, at_least)]
         while part.more:
-            part = receive(zmq.NOBLOCK, copy=False)
+            part = receive(NOBLOCK, copy=False)
             message.append(_content(part, at_least))
         return message
 
@@ -117,7 +144,7 @@ class WatchedSocket:
         told: list[int] = []
         monitor = self._monitor
         while monitor is not None and _is_readable(monitor):
-            event, value = MONITOR_EVENT.unpack(monitor.recv_multipart(zmq.NOBLOCK)[0])
+            event, value = MONITOR_EVENT.unpack(monitor.recv_multipart(NOBLOCK)[0])
             told.append(MISMATCH if event in REFUSED and value == MISMATCH_VALUE else event)
         return told
 
@@ -194,7 +221,7 @@ def size_of(frames: Sequence[Payload]) -> int:
 
 
 def _is_readable(sock: zmq.Socket[bytes]) -> bool:
-    return bool(int(sock.get(zmq.EVENTS)) & zmq.POLLIN)
+    return bool(sock.getsockopt(EVENTS) & POLLIN)  # type: ignore[operator]  # an integer, for this option
 
 
 def _content(part: zmq.Frame, view_bytes_min: int) -> Payload:

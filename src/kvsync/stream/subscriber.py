@@ -5,9 +5,11 @@ All engines' sockets and the one thread that serves them.
     I/O thread     waits for descriptors, runs commands, gives each engine with something to do a bounded turn, and
                    every `tick_s` lets time pass for all: retries, overdue replays, probes
 
-An engine that has more to say than fits in its turn is served again in the next round, after the others; no engine
-can hold up another for longer than one turn. Sockets are opened, used and closed in the I/O thread only. Batches
-are applied there too: the index releases the GIL and bounds its own work.
+Engines have their turns in groups: all lines of a group are read, then one look tells which monitors have news, then
+all is told, and batches that plainly follow go to the index together. An engine that has more to say than fits in its
+turn is served again in the next round, after the others; no engine can hold up another for longer than one turn.
+Sockets are opened, used and closed in the I/O thread only. Batches are applied there too: the index releases the GIL
+and bounds its own work.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from random import Random
 from types import TracebackType
@@ -31,6 +33,7 @@ from kvsync.stream.files import make_room
 from kvsync.stream.link import Link, Tap
 from kvsync.stream.options import SubscriberOptions
 from kvsync.stream.replays import Turns, Urgency
+from kvsync.stream.runs import Runs
 from kvsync.stream.sequence import Bookmark
 from kvsync.stream.sockets import WatchedSocket, new_context
 from kvsync.stream.status import StreamStatus
@@ -44,6 +47,9 @@ PROBES_TOGETHER: Final = 4.0
 """How many probes may be sent at once after a pause."""
 
 WAKE_BYTES: Final = 4096
+
+GROUP_LINKS: Final = 16
+"""Engines that have their turns together: what was read of them is in memory at once."""
 
 Command = Callable[[], None]
 
@@ -76,6 +82,9 @@ class Subscriber:
         self._wake_there.setblocking(False)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._wake_here, selectors.EVENT_READ, None)
+        self._monitors = selectors.DefaultSelector()
+        self._selector.register(self._monitors.fileno(), selectors.EVENT_READ, self._monitors)
+        self.runs = Runs(index)
         self._open_links: deque[Link] = deque()
         self._hot: dict[Link, None] = {}
         self._turns: Turns[Link] = Turns(self.options.replays_max, self.options.replay_spread_s, self._rng)
@@ -183,14 +192,14 @@ class Subscriber:
 
     def watch(self, sock: WatchedSocket, link: Link) -> None:
         """Give the link a turn whenever the socket has news, and once now: opening it may have eaten some."""
-        for fd in sock.fds():
-            self._selector.register(fd, selectors.EVENT_READ, link)
+        self._selector.register(sock.fd, selectors.EVENT_READ, link)
+        self._monitors.register(sock.monitor_fd, selectors.EVENT_READ, link)
         self.serve_soon(link)
 
     def unwatch(self, sock: WatchedSocket) -> None:
         """Forget a socket that is about to be closed."""
-        for fd in sock.fds():
-            self._selector.unregister(fd)
+        self._selector.unregister(sock.fd)
+        self._monitors.unregister(sock.monitor_fd)
 
     def serve_soon(self, link: Link) -> None:
         """Give the link a turn in the next round."""
@@ -222,15 +231,31 @@ class Subscriber:
         for key, _ in self._selector.select(wait_s):
             if key.data is None:
                 self._run_commands()
+            elif key.data is self._monitors:
+                self._hot |= self._with_news()
             else:
                 self._hot[key.data] = None
-        turn, self._hot = self._hot, {}
+        turn, self._hot = list(self._hot), {}
         now = time.monotonic()
-        for link in turn:
-            if link.pump(now):
-                self._hot[link] = None
+        for at in range(0, len(turn), GROUP_LINKS):
+            self._serve(turn[at : at + GROUP_LINKS], now)
         if now >= self._ticked_at + self.options.tick_s:
             self._tick(now)
+
+    def _serve(self, group: Sequence[Link], now: float) -> None:
+        """Give each link its turn."""
+        for link in group:
+            link.hear(now)
+        news = self._with_news()  # after the messages: see `sockets`
+        try:
+            for link in group:
+                if link.take(now, has_news=link in news):
+                    self._hot[link] = None
+        finally:
+            self.runs.flush()
+
+    def _with_news(self) -> dict[Link, None]:
+        return {key.data: None for key, _ in self._monitors.select(0)}
 
     def _tick(self, now: float) -> None:
         """Let time pass for every engine, each time beginning with another one: probes are rationed."""
@@ -263,6 +288,7 @@ class Subscriber:
         self._open_links.clear()
         self._hot.clear()
         self._selector.close()
+        self._monitors.close()
         self._wake_here.close()
         self._wake_there.close()
         self.context.term()

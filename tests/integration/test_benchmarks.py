@@ -31,3 +31,12 @@ def test_our_side_of_the_peers() -> None:
     outside, services = load("peers.outside"), load("peers.services")
     rows = [figure.row for figure in outside.measure(services.OurService())]
     assert [row.partition(",")[0] for row in rows] == ["zmq -> visible"] * 2 + ["HTTP query"] * 4
+
+
+@pytest.mark.parametrize("daemon", [False, True], ids=["library", "daemon"])
+def test_scale(daemon: bool) -> None:
+    """A small fleet's batches all arrive, in this process and in a daemon's, and its cost and lag are told."""
+    figures = load("scale").run(4, 20.0, 0.5, daemon=daemon)
+    assert (figures["sent"], figures["received"], figures["applied"], figures["gaps"]) == (40, 40, 40, 0)
+    assert 0 < figures["lag_p50_s_max"] <= figures["lag_p99_s_max"] < float("inf")
+    assert figures["rss_mib"] > 0 if daemon else figures["cpu_cores"] >= 0

@@ -38,7 +38,7 @@ kvs_status kvs_index_engine_add(kvs_index *index, const char *model, size_t mode
   if (model_bytes > KVS_TEXT_BYTES_MAX) return KVS_ERR_ARGUMENT;
   kvs__write_begin(index);
   status = kvs__engine_add(index, model, model_bytes, number);
-  if (status == KVS_ERR_MEMORY && kvs__evict(index))
+  if (status == KVS_ERR_MEMORY && kvs__evict(index, NULL))
     status = kvs__engine_add(index, model, model_bytes, number);
   kvs__write_end(index);
   return status;

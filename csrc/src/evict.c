@@ -5,7 +5,10 @@
  * it goes first or with it, and what stays is still a true lower bound. One pass counts depths; a second takes away all
  * that is deeper than some depth, and as many of that depth itself as make it an eighth of the record: blocks of one
  * depth do not continue each other. Untied entries count as deepest: they can match nothing. The deepest class holds many
- * depths, so it goes whole. */
+ * depths, so it goes whole.
+ *
+ * The one exception is the event that room is made for. Its blocks are often the deepest, and without it would go as they
+ * come: so they stay, if all before them does. */
 #include "evict.h"
 
 #include "entries.h"
@@ -36,10 +39,11 @@ static void count_depths(const kvs_index *index, const struct kvs__keys *held, u
           counts[depth_class(index, held->segments[s].buckets[b].values[i])]++;
 }
 
-/* What is to go: all deeper than `depth`, and `quota` items of it. */
+/* What is to go: all deeper than `depth`, and `quota` items of it, but for what is spared. */
 struct cut {
   uint32_t depth;
   uint64_t quota;
+  struct kvs__spare spare;
 };
 
 static struct cut where_to_cut(const kvs_index *index, const struct kvs__engine *engine) {
@@ -48,24 +52,35 @@ static struct cut where_to_cut(const kvs_index *index, const struct kvs__engine 
   for (int kind = 0; kind < engine->kinds_count; kind++)
     for (int form = 0; form < 2; form++) count_depths(index, &engine->kinds[kind]->held[form], counts);
   while (depth > 0 && sum < target) sum += counts[--depth];
-  if (depth == DEPTHS - 1) return (struct cut){depth, UINT64_MAX};
-  return (struct cut){depth, target - (sum - counts[depth])};
+  if (depth == DEPTHS - 1) return (struct cut){.depth = depth, .quota = UINT64_MAX};
+  return (struct cut){.depth = depth, .quota = target - (sum - counts[depth])};
+}
+
+static int spared(const struct kvs__spare *spare, const kvs_index *index, uint32_t value) {
+  uint32_t depth;
+  if (spare->count == 0 || !kvs__is_tied(value)) return 0;
+  depth = kvs__slot_depth(&index->runs, value);
+  return depth >= spare->depth && depth - spare->depth < spare->count &&
+         spare->slots[depth - spare->depth] == value;
 }
 
 static int goes(void *context, const kvs_index *index, uint32_t value) {
   struct cut *cut = context;
   uint32_t depth = depth_class(index, value);
-  if (depth != cut->depth) return depth > cut->depth;
-  if (cut->quota == 0) return 0;
+  if (depth < cut->depth || (depth == cut->depth && cut->quota == 0)) return 0;
+  if (spared(&cut->spare, index, value)) return 0;
+  if (depth > cut->depth) return 1;
   cut->quota--;
   return 1;
 }
 
-static uint64_t give_up(kvs_index *index, struct kvs__engine *engine) {
+static uint64_t give_up(kvs_index *index, struct kvs__engine *engine, const struct kvs__spare *spare) {
   uint64_t evicted = 0;
   struct cut cut;
   index->memory.urgent++;
   cut = where_to_cut(index, engine);
+  /* Spared only where all that comes before them stays: a prefix is closed, or it is none. */
+  if (spare != NULL && spare->engine == engine && spare->depth <= cut.depth) cut.spare = *spare;
   for (uint32_t kind = 0; kind < engine->kinds_count; kind++) {
     uint64_t gone = kvs__kind_drop(index, engine, kind, goes, &cut);
     if (gone > 0) kvs__record_lower(engine, engine->kinds[kind]->medium, KVS_REASON_EVICTED);
@@ -77,12 +92,13 @@ static uint64_t give_up(kvs_index *index, struct kvs__engine *engine) {
   return evicted;
 }
 
-int kvs__evict(kvs_index *index) {
+int kvs__evict(kvs_index *index, const struct kvs__spare *spare) {
   struct kvs__engine *engine = largest(index);
-  return engine != NULL && give_up(index, engine) > 0;
+  return engine != NULL && give_up(index, engine, spare) > 0;
 }
 
 void kvs__evict_beyond(kvs_index *index, struct kvs__engine *engine) {
   while (index->entries_max > 0 && engine->held > index->entries_max)
-    if (give_up(index, engine) == 0) return; /* no memory to take holders away: the next event tries again */
+    if (give_up(index, engine, NULL) == 0)
+      return; /* no memory to take holders away: the next event tries again */
 }

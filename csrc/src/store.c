@@ -172,6 +172,30 @@ static int predecessor_held(kvs_index *index, const struct storing *storing, siz
   return kvs__key_find(index, storing->engine, sent, &key) && kvs__held_anywhere(storing->engine, key);
 }
 
+/* What the event has entered so far: making room for the rest must not take it. Their local hashes are done with, so their
+ * slots lie where those were. */
+static struct kvs__spare entered_so_far(kvs_index *index, const struct storing *storing, size_t at,
+                                        const struct kvs__tie *tie) {
+  uint64_t *slots = index->scratch.locals;
+  struct kvs__spare spare = {.engine = storing->engine, .slots = slots};
+  if (!tie->known || at == 0) return spare;
+  for (size_t i = 0; i < at; i++) {
+    struct kvs__key key;
+    slots[i] = kvs__key_find(index, storing->engine, &index->scratch.hashes[i], &key)
+                   ? kvs__tied_anywhere(index, storing->engine, key, storing->kind)
+                   : KVS__SLOT_NONE;
+  }
+  spare.count = (uint32_t)at;
+  spare.depth = kvs__slot_depth(&index->runs, tie->parent) + 1 - spare.count;
+  return spare;
+}
+
+/* Make room for the i-th hash. 0 = there is none, or the block before it had to go. */
+static int make_room(kvs_index *index, const struct storing *storing, size_t at, const struct kvs__tie *tie) {
+  struct kvs__spare spare = entered_so_far(index, storing, at, tie);
+  return kvs__evict(index, &spare) && (storing->shape != WITH_TOKENS || predecessor_held(index, storing, at));
+}
+
 /* Enter the i-th hash; when the ceiling stops it, make room once. The next one hangs on it. */
 static enum kvs__entered enter(kvs_index *index, struct storing *storing, size_t at,
                                const struct kvs__tie *tie) {
@@ -180,9 +204,7 @@ static enum kvs__entered enter(kvs_index *index, struct storing *storing, size_t
   for (int pass = 0; pass < 2 && entered == KVS__ENTERED_FAILED; pass++) {
     struct kvs__key key;
     uint32_t value;
-    if (pass == 1 &&
-        !(kvs__evict(index) && (storing->shape != WITH_TOKENS || predecessor_held(index, storing, at))))
-      break;
+    if (pass == 1 && !make_room(index, storing, at, tie)) break;
     if (!kvs__key_make(index, storing->engine, sent, &key)) continue;
     entered = kvs__enter(index, storing->engine, key, storing->kind, tie, storing->again, &value);
     if (entered != KVS__ENTERED_FAILED) {

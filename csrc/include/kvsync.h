@@ -33,8 +33,10 @@ extern "C" {
 #define KVS_HASH_BYTES_MAX 64
 #define KVS_TEXT_BYTES_MAX 4096
 #define KVS_MEDIUM_BYTES_MAX 64
+#define KVS_ADAPTER_BYTES_MAX 256
 #define KVS_DEPTH_MAX 32
 #define KVS_MEDIA_MAX 8
+#define KVS_ADAPTERS_MAX 256
 #define KVS_KINDS_MAX 32
 #define KVS_ORPHANS_MAX 16384
 #define KVS_ENGINES_MAX 16777215
@@ -347,6 +349,20 @@ kvs_status kvs_index_medium_status(kvs_index *index, uint32_t engine, uint32_t n
 
 /* The name of a medium number: NUL-terminated, upper case, lives as long as the index; NULL if unknown. */
 const char *kvs_index_medium_name(kvs_index *index, uint32_t medium);
+
+/* The `nth` LoRA adapter that the engine stored blocks for in this life, the latest first: its name, for which there is
+ * room for KVS_ADAPTER_BYTES_MAX bytes, and the number of the last such event, see kvs_index_adapter_stores. A snapshot
+ * does not keep them.  KVS_ERR_ARGUMENT beyond the last, KVS_ERR_ENGINE. */
+kvs_status kvs_index_adapter(kvs_index *index, uint32_t engine, uint32_t nth, char *name, size_t *bytes,
+                             uint64_t *stored_at);
+
+/* The engines that stored blocks for an adapter in their present life, and when; `capacity` of them at most. How many they
+ * are.  Cost: a comparison of names for each adapter of each engine, where lengths agree. */
+size_t kvs_index_adapter_engines(kvs_index *index, const char *name, size_t bytes, uint32_t *engines,
+                                 uint64_t *stored_at, size_t capacity);
+
+/* How many events that named an adapter have been applied: what is noted from now on has a higher number. */
+uint64_t kvs_index_adapter_stores(kvs_index *index);
 
 /* Worst trust over the engine's media, kvs_trust; KVS_ERR_ENGINE. O(1). */
 kvs_status kvs_index_trust(kvs_index *index, uint32_t engine, uint8_t *trust);

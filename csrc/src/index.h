@@ -11,6 +11,7 @@
  *                                         |-- media: trust
  *                                         |-- groups: what was learned of each
  *                                         |-- names: byte hashes, interned to numbers
+ *                                         |-- adapters: LoRA names that it stored blocks for
  *                                         |-- gone: removals of the frame under way
  *                                         `-- orphans: blocks that wait for a predecessor
  *
@@ -70,6 +71,8 @@ struct kvs__name {
   uint32_t length;
   uint8_t bytes[];
 };
+
+struct kvs__adapter;
 
 struct kvs__kind {
   uint8_t medium; /* among the record's media */
@@ -151,6 +154,8 @@ struct kvs__engine {
   uint32_t names_free; /* head of a chain of free numbers, kept in names_next */
   uint32_t *names_next;
   struct kvs__map names_by_hash;
+  struct kvs__adapter **adapters; /* the latest first; NULL until there is one */
+  uint32_t adapters_count;
   struct kvs__gone *gone;
   uint32_t gone_count;
   uint32_t gone_capacity;
@@ -199,6 +204,7 @@ struct kvs_index {
   uint64_t entries_held;
   uint64_t entries_max; /* of one engine; 0 = no limit */
   uint64_t evicted;
+  uint64_t adapter_stores; /* events that named an adapter, of all engines */
   struct kvs__scratch scratch;
 };
 

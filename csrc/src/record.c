@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "adapters.h"
 #include "clock.h"
 #include "entries.h"
 #include "gone.h"
@@ -126,6 +127,7 @@ static void free_parts(kvs_index *index, struct kvs__engine *engine) {
   engine->gone = NULL;
   engine->gone_count = engine->gone_capacity = engine->gone_mapped = 0;
   kvs__orphans_end(index, engine);
+  kvs__adapters_end(index, engine);
 }
 
 /* Free what a record that holds nothing any more still has. */

@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include "adapters.h"
 #include "entries.h"
 #include "evict.h"
 #include "models.h"
@@ -285,6 +286,7 @@ enum kvs__fault kvs__store(kvs_index *index, struct kvs__engine *engine, const s
   }
   whole = store_blocks(index, &storing, applied);
   kvs__key_release(index, engine, parent_key);
+  if (storing.shape == WITH_TOKENS) kvs__adapter_note(index, engine, &event->lora_name);
   if (whole) return KVS__FINE;
   kvs__record_lower(engine, medium, KVS_REASON_MEMORY);
   return KVS__FAULT_MEMORY;

@@ -15,6 +15,7 @@ from tests.integration.serve_helpers import BLOCK, MODEL, daemon, make_pod, stat
 from kvsync.fleet import PodChange
 from kvsync.serve import fleet
 from kvsync.serve.readiness import WARM_UP_S
+from kvsync.serve.roster import Learned
 from kvsync.testing.fake_pod import FakePod
 from kvsync.tokens import encode, render_chat
 from kvsync.types import Engine, Match, Trust
@@ -80,6 +81,27 @@ def test_raw_tokens_are_scored_as_json_is() -> None:
                 "/v1/score", asked
             )
             assert (await here.post_octets(f"/v1/score?model={MODEL}", PROMPT))[1]["pods"][0]["matched_blocks"] == 0
+
+    asyncio.run(story())
+
+
+def test_an_adapter_that_events_name_is_a_model_there() -> None:
+    """A pod that lists no adapter is asked for one that its engine stores blocks for, until it lists others."""
+
+    async def story() -> None:
+        async with daemon(make_pod("a"), make_pod("b", events="tcp://127.0.0.1:8")) as here:
+            asked = {"model": "sql", "token_ids": PROMPT}
+            assert (await here.post("/v1/score", asked))[0] == 404
+            here.hold("b", PROMPT, lora="sql")
+            status, answer = await here.post("/v1/score", asked)
+            assert (status, [(p["pod"], p["matched_blocks"]) for p in answer["pods"]]) == (200, [("b", 10)])
+            pods = (await here.get("/v1/pods"))[1]["pods"]
+            assert {pod["pod"]: pod["loras"] for pod in pods} == {"a": [], "b": ["sql"]}
+            assert [one["id"] for one in (await here.get("/v1/models"))[1]["data"]] == [MODEL, "sql"]
+            fleet.learn(here.parts, "b", Learned((MODEL,), ()), None)
+            assert (await here.post("/v1/score", asked))[0] == 404
+            here.hold("b", [*PROMPT[BLOCK:], 1], lora="sql", sequence=1)
+            assert (await here.post("/v1/score", asked))[0] == 200
 
     asyncio.run(story())
 

@@ -2,6 +2,8 @@
 
 #define KVS_HASH_BYTES_MAX ...
 #define KVS_TEXT_BYTES_MAX ...
+#define KVS_ADAPTER_BYTES_MAX ...
+#define KVS_ADAPTERS_MAX ...
 #define KVS_ENGINES_MAX ...
 #define KVS_LAG_COUNTS ...
 
@@ -185,6 +187,11 @@ kvs_status kvs_index_block_hashes(const kvs_index *index, const kvs_query *query
 kvs_status kvs_index_engine_status(kvs_index *index, uint32_t engine, kvs_engine_status *status);
 kvs_status kvs_index_medium_status(kvs_index *index, uint32_t engine, uint32_t nth, kvs_medium_status *status);
 const char *kvs_index_medium_name(kvs_index *index, uint32_t medium);
+kvs_status kvs_index_adapter(kvs_index *index, uint32_t engine, uint32_t nth, char *name, size_t *bytes,
+                             uint64_t *stored_at);
+size_t kvs_index_adapter_engines(kvs_index *index, const char *name, size_t bytes, uint32_t *engines,
+                                 uint64_t *stored_at, size_t capacity);
+uint64_t kvs_index_adapter_stores(kvs_index *index);
 kvs_status kvs_index_trust(kvs_index *index, uint32_t engine, uint8_t *trust);
 kvs_status kvs_index_export(kvs_index *index, uint32_t engine, const kvs_export **list);
 void kvs_export_free(const kvs_export *list);

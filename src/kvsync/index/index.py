@@ -19,6 +19,7 @@ from typing import Any, Self
 
 from kvsync._core import check, ffi, lib, text
 from kvsync.errors import ClosedError, ConfigError
+from kvsync.index.adapters import adapters_of, engines_with
 from kvsync.index.frames import lend_frame, read_applied
 from kvsync.index.matches import NOBODY, TRUST_BY_NUMBER, Matches
 from kvsync.index.query import lend_query
@@ -451,6 +452,28 @@ class Index:
         trust = ffi.new("uint8_t *")
         check(lib.kvs_index_trust(core, number, trust))
         return TRUST_BY_NUMBER[trust[0]]
+
+    def adapters(self, engine: Engine) -> dict[str, int]:
+        """
+        The LoRA adapters that the engine's events named in its present life, the latest first; none without a record.
+
+        Each with the number of the last such event, to compare with what `adapter_stores` was at some moment. Of very
+        many the latest 256 are known, and of a record that was loaded those of events since.
+        """
+        core = self._borrow()
+        number = self._numbers.get(engine)
+        return {} if number is None else adapters_of(core, number)
+
+    def adapter_engines(self, name: str) -> dict[Engine, int]:
+        """The engines whose events named this adapter in their present life, with the number of the last such event."""
+        core = self._borrow()
+        found = engines_with(core, name, len(self._engines))
+        return {engine: at for number, at in found.items() if (engine := self._engines[number]) in self._numbers}
+
+    @property
+    def adapter_stores(self) -> int:
+        """How many events that named an adapter have been applied."""
+        return int(lib.kvs_index_adapter_stores(self._borrow()))
 
     def record(self, engine: Engine) -> Record:
         """What is known of one engine. Raises KeyError if there is no record of it."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
+from dataclasses import replace
 
 from kvsync.errors import KvsyncError
 from kvsync.fleet import Finding, Pod, PodChange, PodSource, difference
@@ -61,7 +62,7 @@ def learn(parts: Parts, name: str, learned: Learned | None, finding: Finding | N
         roster.served[name] = finding
     _tell([before] if before else [], [finding] if finding else [])
     if learned is not None:
-        roster.learned[name] = learned
+        roster.learned[name] = replace(learned, adapter_stores=parts.index.adapter_stores)
         _settle(parts, name)
 
 

@@ -51,7 +51,7 @@ class Parts:
 
     def __post_init__(self) -> None:
         self.started = self.clock()
-        self.picker = Picker(self.index, self.router, self.health, self.pods)
+        self.picker = Picker(self.index, self.router, self.health, self.pods, self.roster.listed_at)
         self.tokenizing = Tokenizing(
             self.settings.tokenizers,
             BackendCache(self.settings.tokenizer_backends),

@@ -1,13 +1,15 @@
 """
 The readers' stair, joined: a prompt -> its matches -> candidates -> a pick.
 
-A model name is resolved here: it is a base model, or an adapter that some pods list as loaded, and then only those are
-candidates. Everything is a plain call on the event loop: a match takes microseconds and releases the GIL.
+A model name is resolved here: it is a base model, or an adapter that some pods have, and then only those are
+candidates. A pod has the adapters that it lists, and those that its engines' events named since it last did: what an
+engine stores blocks for is loaded there, whether or not it can be asked. Everything is a plain call on the event loop:
+a match takes microseconds and releases the GIL.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from kvsync.fleet import Pod
@@ -41,10 +43,19 @@ class Target:
 
 class Picker:
     """
-    Answers where prompts should go; begins nothing. `pods` is the fleet's live mapping.
+    Answers where prompts should go; begins nothing. `pods` is the fleet's live mapping; `listed_at` says what the
+    index's `adapter_stores` was when a pod last listed its adapters, 0 for one that has not.
     """
 
-    def __init__(self, index: PrefixIndex, router: Router, health: Health, pods: Mapping[str, Pod]) -> None:
+    def __init__(
+        self,
+        index: PrefixIndex,
+        router: Router,
+        health: Health,
+        pods: Mapping[str, Pod],
+        listed_at: Callable[[str], int] = lambda pod: 0,
+    ) -> None:
+        self._listed_at = listed_at
         self._index = index
         self._router = router
         self._health = health
@@ -55,13 +66,15 @@ class Picker:
         """Find out what the name means; `Problem` 404 for a name that no pod has."""
         base = tuple(pod for pod in self._pods.values() if pod.model == model)
         if base:
-            fitting = tuple(pod for pod in base if pod.serves(model, lora))
+            heard = self._heard(lora) if lora is not None else ()
+            fitting = tuple(pod for pod in base if pod.serves(model, lora) or pod.name in heard)
             if not fitting:
                 raise Problem(
                     404, f"no pod of {model!r} has the adapter {lora!r} loaded", code="lora_not_found", param="lora"
                 )
             return Target(model, lora, fitting)
-        listing = tuple(pod for pod in self._pods.values() if model in pod.loras)
+        heard = self._heard(model)
+        listing = tuple(pod for pod in self._pods.values() if model in pod.loras or pod.name in heard)
         if not listing:
             known = ", ".join(sorted(self.model_names())) or "none"
             raise Problem(
@@ -76,8 +89,22 @@ class Picker:
         """Every name that can be asked for, with the base model of an adapter."""
         names: dict[str, str | None] = {}
         for pod in self._pods.values():
-            names |= {lora: pod.model for lora in pod.loras if lora not in names}
+            names |= {lora: pod.model for lora in self.loras(pod) if lora not in names}
         return names | {pod.model: None for pod in self._pods.values() if pod.model}
+
+    def loras(self, pod: Pod) -> tuple[str, ...]:
+        """The adapters that a pod has: those it lists, and those that its events named since."""
+        since = self._listed_at(pod.name)
+        named = (self._index.adapters(engine) for engine in pod.engines)
+        return tuple(dict.fromkeys((*pod.loras, *(lora for seen in named for lora, at in seen.items() if at > since))))
+
+    def _heard(self, lora: str) -> Collection[str]:
+        """The pods whose events named an adapter since they last listed theirs."""
+        try:
+            engines = self._index.adapter_engines(lora)
+        except ValueError:  # a name that no engine can have sent
+            return ()
+        return {engine.pod for engine, at in engines.items() if at > self._listed_at(engine.pod)}
 
     def ask(self, prompt: Prompt, target: Target, *, prompt_tokens: int | None = None) -> Ask:
         """Put the prompt as routing sees it; `prompt_tokens` where the ids are not to be had."""

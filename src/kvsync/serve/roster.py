@@ -17,10 +17,15 @@ from kvsync.fleet import Finding, Pod
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """What a pod's `/v1/models` lists: base models, and the adapters that are loaded."""
+    """
+    What a pod's `/v1/models` lists: base models, and the adapters that are loaded.
+
+    `adapter_stores` is what the index's count was then: what events named before has been said better since.
+    """
 
     models: tuple[str, ...] = ()
     loras: tuple[str, ...] = ()
+    adapter_stores: int = 0
 
 
 @dataclass(slots=True)
@@ -43,6 +48,11 @@ class Roster:
         """The pod as everybody shall see it; None for one that no source knows."""
         pod = self.described.get(name)
         return None if pod is None else completed(pod, self.learned.get(name))
+
+    def listed_at(self, name: str) -> int:
+        """What the index's `adapter_stores` was when the pod last listed its models; 0 for one that has not."""
+        learned = self.learned.get(name)
+        return learned.adapter_stores if learned is not None and learned.models else 0
 
     def forget(self, name: str) -> None:
         """The pod has gone, or is another."""

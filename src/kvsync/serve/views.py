@@ -100,7 +100,7 @@ def _pod(parts: Parts, pod: Pod) -> dict[str, Any]:
         "pod": pod.name,
         "http": pod.http,
         "model": pod.model or None,
-        "loras": list(pod.loras),
+        "loras": list(parts.picker.loras(pod)),
         "tokenizer": dict(pod.tokenizer),
         "events": pod.events,
         "replay": pod.replay,

@@ -165,16 +165,18 @@ kvs_status kvs_loading_starts(kvs_loading *loading, const uint8_t *bytes, size_t
 kvs_status kvs_loading_engine(kvs_loading *loading, const char *model, size_t model_bytes, const uint8_t *bytes,
                               size_t count, uint32_t *number) {
   struct kvs__reader body, starts;
+  uint32_t added;
   if (loading == NULL || bytes == NULL || number == NULL) return KVS_ERR_ARGUMENT;
   if ((model == NULL && model_bytes > 0) || model_bytes > KVS_TEXT_BYTES_MAX) return KVS_ERR_ARGUMENT;
   open_section(bytes, count, &body, &starts);
   if (body.status != KVS_OK) return body.status;
   pthread_mutex_lock(&loading->index->writing);
   kvs__state_begin(loading->index);
-  body.status = kvs__engine_add(loading->index, model, model_bytes, number);
-  if (body.status == KVS_OK) read_engine(&body, loading, &starts, loading->index->engines[*number]);
+  body.status = kvs__engine_add(loading->index, model, model_bytes, &added);
+  if (body.status == KVS_OK) read_engine(&body, loading, &starts, loading->index->engines[added]);
   kvs__state_end(loading->index);
   pthread_mutex_unlock(&loading->index->writing);
+  if (body.status == KVS_OK) *number = added;
   return body.status;
 }
 

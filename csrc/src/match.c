@@ -214,8 +214,9 @@ static kvs_status ask(struct kvs__asking *asking, const kvs_matches **matches) {
   for (uint32_t i = 0; whole && i < asking->walks_count; i++)
     whole = answer_alive(asking, &asking->walks[i], &rows) && answer_endless(asking, &asking->walks[i], &rows);
   if (whole) {
-    *matches = pack(&rows);
-    whole = *matches != NULL;
+    const kvs_matches *packed = pack(&rows);
+    whole = packed != NULL;
+    if (whole) *matches = packed;
   }
   for (uint32_t i = 0; i < asking->walks_count; i++) {
     free(asking->walks[i].stretches);

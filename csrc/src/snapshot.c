@@ -255,11 +255,12 @@ static void put_starts(struct saving *saving) {
 kvs_status kvs_index_engine_save(kvs_index *index, uint32_t number, kvs_engine_status *status, uint8_t **bytes,
                                  size_t *count) {
   struct saving saving = {index, NULL, {0}, {0}};
+  kvs_engine_status as_saved;
   if (index == NULL || status == NULL || bytes == NULL || count == NULL) return KVS_ERR_ARGUMENT;
   pthread_mutex_lock(&index->writing);
   saving.engine = kvs__engine_get(index, number);
   if (saving.engine != NULL) {
-    kvs__engine_status(saving.engine, status);
+    kvs__engine_status(saving.engine, &as_saved);
     put_engine(&saving);
   }
   pthread_mutex_unlock(&index->writing);
@@ -269,6 +270,7 @@ kvs_status kvs_index_engine_save(kvs_index *index, uint32_t number, kvs_engine_s
     free(saving.body.bytes);
     return KVS_ERR_MEMORY;
   }
+  *status = as_saved;
   *bytes = saving.body.bytes;
   *count = saving.body.count;
   return KVS_OK;

@@ -79,6 +79,7 @@ void tests_of_decode(void);
 void tests_of_index(void);
 void tests_of_snapshot(void);
 void tests_of_groups(void);
+void tests_of_allocations(void);
 void tests_of_limits(void);
 void tests_of_memory(void);
 void tests_of_fuzz(void);

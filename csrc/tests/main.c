@@ -61,6 +61,7 @@ int main(int count, char **arguments) {
   tests_of_index();
   tests_of_snapshot();
   tests_of_groups();
+  tests_of_allocations();
   tests_of_limits();
   tests_of_memory();
   tests_of_fuzz();

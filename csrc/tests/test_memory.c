@@ -1,10 +1,12 @@
-/* Running out of memory: at every single allocation of a long script, and at a ceiling.
+/* Running out of memory: at every single allocation of a long script, as the index counts them and as the system is
+ * asked for them, and at a ceiling.
  *
  * The script plays engines whose caches are known exactly (struct truth). Whatever fails, an engine that is called
  * `exact` must match what it holds, and one that is called `partial` must match no more than that. */
 #include <unistd.h>
 
 #include "check.h"
+#include "failing.h"
 #include "index.h" /* only to count allocations */
 #include "scene.h"
 
@@ -187,20 +189,25 @@ static void books_balance(const struct play *play) {
   CHECK_EQUAL(stats_of(&play->scene).entries, entries);
 }
 
+/* Whose n-th allocation fails: of what the index counts as its own, or of all that the system is asked for. */
+enum refuser { BY_INDEX, BY_SYSTEM };
+
 /* The whole script; how many allocations it asked for. */
-static uint64_t play_script(uint64_t fail_allocation, unsigned *inexact) {
-  kvs_options options = {.seed = 42, .fail_allocation = fail_allocation};
+static uint64_t play_script(enum refuser refuser, uint64_t nth, unsigned *inexact) {
+  kvs_options options = {.seed = 42, .fail_allocation = refuser == BY_INDEX ? nth : 0};
   struct play *play = check_alloc(sizeof *play);
-  uint64_t asked;
+  uint64_t asked = 0;
   memset(play, 0, sizeof *play);
   play->scene = scene_begin(&options, 0);
   for (unsigned player = 0; player < ENGINES; player++) add_player(play, player);
   for (unsigned step = 0; step < STEPS && check_state.failures == 0; step++) {
+    failing_begin(refuser == BY_SYSTEM && nth > asked ? nth - asked : 0);
     play_step(play, step);
+    asked += failing_end();
     *inexact += !answers_are_true(play);
   }
   books_balance(play);
-  asked = play->scene.index->memory.calls;
+  if (refuser == BY_INDEX) asked = play->scene.index->memory.calls;
   scene_end(&play->scene); /* asserts that all memory came back */
   free(play);
   return asked;
@@ -208,23 +215,27 @@ static uint64_t play_script(uint64_t fail_allocation, unsigned *inexact) {
 
 static void the_script_alone_is_true(void) {
   unsigned inexact = 0;
-  for (unsigned i = 0; i < 50; i++) play_script(0, &inexact);
+  for (unsigned i = 0; i < 50; i++) play_script(BY_INDEX, 0, &inexact);
   CHECK(inexact < 50 * STEPS / 2); /* only a clear, which doubts the CPU, makes an engine less than exact */
 }
 
 /* Fail each allocation in turn, until a run needs fewer. */
-static void every_allocation_fails_once(void) {
+static void every_allocation_fails(enum refuser refuser) {
   uint64_t n = 0, asked = 1;
   unsigned inexact = 0;
   while (n < asked && check_state.failures == 0) {
     check_state.random = check_state.seed;
-    asked = play_script(++n, &inexact);
+    asked = play_script(refuser, ++n, &inexact);
   }
   if (check_state.failures > 0)
     fprintf(stderr, "    with allocation %" PRIu64 " of %" PRIu64 " failing\n", n, asked);
   CHECK(asked > 200);
   CHECK(inexact > 0);
 }
+
+static void every_allocation_fails_once(void) { every_allocation_fails(BY_INDEX); }
+
+static void the_system_refuses_each_once(void) { every_allocation_fails(BY_SYSTEM); }
 
 /* An engine calls held hashes by other tokens: whatever fails, the old blocks are not believed any more. */
 static void a_later_word_fails_safely(void) {
@@ -507,6 +518,8 @@ void tests_of_memory(void) {
   RUN("memory: churn at the ceiling stays flat", churn_stays_flat);
   RUN("memory: the script alone is true", the_script_alone_is_true);
   RUN("memory: every allocation fails once, and nothing untrue is said", every_allocation_fails_once);
+  RUN("memory: the system refuses each allocation once, and nothing untrue is said",
+      the_system_refuses_each_once);
   RUN("memory: a later word about a hash fails safely", a_later_word_fails_safely);
   RUN("memory: the ceiling holds, and prefixes stay closed", the_ceiling_holds);
   RUN("memory: making room spares the event that it is for", making_room_spares_the_event_it_is_for);

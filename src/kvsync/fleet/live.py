@@ -1,5 +1,5 @@
 """
-What the sources that look again and again have in common: the last state, and who is told of a new one.
+What the sources that look again and again have in common.
 """
 
 from __future__ import annotations
@@ -7,36 +7,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import MappingProxyType
+from abc import ABC, abstractmethod
 
-from kvsync.fleet.finding import Finding
-from kvsync.fleet.pod import Pod
+from kvsync.fleet.known import KnownPods
 
 _logger = logging.getLogger(__name__)
 
 
-class LivePods:
-    """A source that is set from time to time. Subclasses look once in `_look`, which is called every `every_s`."""
+class LivePods(KnownPods, ABC):
+    """A source that looks every `every_s`, and is told what it saw by `_set`."""
 
     def __init__(self, every_s: float) -> None:
+        super().__init__()
         self._every_s = every_s
-        self._pods: Mapping[str, Pod] = MappingProxyType({})
-        self._findings: Sequence[Finding] = ()
-        self._told: Callable[[], None] = lambda: None
         self._task: asyncio.Task[None] | None = None
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {len(self._pods)} findings={len(self._findings)}>"
-
-    def current(self) -> Mapping[str, Pod]:
-        return self._pods
-
-    def findings(self) -> Sequence[Finding]:
-        return self._findings
-
-    def listen(self, told: Callable[[], None]) -> None:
-        self._told = told
 
     async def open(self) -> None:
         await self._look()
@@ -49,8 +33,9 @@ class LivePods:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
 
+    @abstractmethod
     async def _look(self) -> None:
-        raise NotImplementedError
+        """Look once, and `_set` what there is; what cannot be looked at leaves the pods, with a finding."""
 
     async def _look_on(self) -> None:
         while True:
@@ -59,10 +44,3 @@ class LivePods:
                 await self._look()
             except Exception:
                 _logger.exception("%r could not look; it tries again", self)
-
-    def _set(self, pods: Iterable[Pod], findings: Iterable[Finding]) -> None:
-        """Take over a new state, and tell of it if it is new."""
-        by_name, found = {pod.name: pod for pod in pods}, tuple(findings)
-        if by_name != self._pods or found != self._findings:
-            self._pods, self._findings = MappingProxyType(by_name), found
-            self._told()

@@ -10,10 +10,10 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from random import Random
-from types import MappingProxyType
 from typing import Final
 
 from kvsync.fleet.finding import Finding
+from kvsync.fleet.known import KnownPods
 from kvsync.fleet.kubernetes.api import OfficialPodApi, PodApi, check_installed
 from kvsync.fleet.kubernetes.failure import finding_of
 from kvsync.fleet.kubernetes.options import ALL_NAMESPACES, KubernetesOptions
@@ -28,15 +28,13 @@ FAILURES_TOLD: Final = 2
 _logger = logging.getLogger(__name__)
 
 
-class KubernetesPods:
+class KubernetesPods(KnownPods):
     """
     The pods of a cluster. `make_api` is given where it is not the official client that shall be asked.
 
     While the API server is away the pods stay as they are. `close` ends the threads; one that waits for a server that
     never answers ends by itself, within `answer_s`.
     """
-
-    # The state: _good holds, by name, the last description that could be used.
 
     def __init__(
         self,
@@ -45,28 +43,16 @@ class KubernetesPods:
         *,
         seed: int | None = None,
     ) -> None:
+        super().__init__()
         self._options = options
         self._make_api = make_api
         self._rng = Random(seed)
-        self._told: Callable[[], None] = lambda: None
         self._watchers: list[Watcher] = []
-        self._pods: Mapping[str, Pod] = MappingProxyType({})
-        self._good: dict[str, Pod] = {}
-        self._findings: Sequence[Finding] = ()
         self._looked = asyncio.Event()
         self._is_rung = False
 
     def __repr__(self) -> str:
         return f"<KubernetesPods {len(self._pods)} findings={len(self._findings)} watchers={self._watchers}>"
-
-    def current(self) -> Mapping[str, Pod]:
-        return self._pods
-
-    def findings(self) -> Sequence[Finding]:
-        return self._findings
-
-    def listen(self, told: Callable[[], None]) -> None:
-        self._told = told
 
     async def open(self) -> None:
         check_installed()
@@ -104,14 +90,11 @@ class KubernetesPods:
         if not snapshots:
             return
         readings = merged(snapshots)
-        pods = {name: pod for name, pod in ((r.name, described(r, self._good)) for r in readings.values()) if pod}
-        self._good = pods
+        pods = [pod for reading in readings.values() if (pod := described(reading, self._pods)) is not None]
         findings = (*troubles(snapshots), *(finding for r in readings.values() for finding in r.findings))
         if all(snapshot.is_listed or snapshot.failure is not None for snapshot in snapshots):
             self._looked.set()
-        if pods != self._pods or findings != self._findings:
-            self._pods, self._findings = MappingProxyType(pods), findings
-            self._told()
+        self._set(pods, findings)
 
 
 def merged(snapshots: Iterable[Snapshot]) -> dict[str, Reading]:

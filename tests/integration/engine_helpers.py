@@ -26,7 +26,7 @@ FAST: dict[str, Any] = {
     "blocks": 256,
     "answer_tokens": 20,
 }
-PATIENCE_S = 20.0
+PATIENCE_S = 50.0
 
 
 @dataclass

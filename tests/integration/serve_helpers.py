@@ -150,7 +150,7 @@ class Daemon:
         return {name: float(value) for name, value in pairs}
 
 
-async def until(true: Callable[[], bool], within: float = 5.0) -> None:
+async def until(true: Callable[[], bool], within: float = 30.0) -> None:
     """Wait until something has become true, at most so many seconds."""
     async with asyncio.timeout(within):
         while not true():  # noqa: ASYNC110  (what is waited for is another task's doing, and it tells nobody)

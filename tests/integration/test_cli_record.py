@@ -20,7 +20,7 @@ from kvsync.cli.main import app
 from kvsync.engine.process import Addresses
 from kvsync.stream.capture import open_capture
 
-PATIENCE_S = 20.0
+PATIENCE_S = 40.0
 
 
 async def listening(*arguments: str) -> asyncio.subprocess.Process:
@@ -114,7 +114,7 @@ def test_tail_shows_events_as_they_come() -> None:
 def test_hearing_nothing_is_a_problem(tmp_path: Path) -> None:
     """Status 1, and why the address was silent; no file is left that were in the way of another try."""
     path = tmp_path / "silent.capture"
-    arguments = ["--events", "tcp://127.0.0.1:9", "--model", "m", "--out", str(path), "--seconds", "0.3"]
+    arguments = ["--events", "tcp://127.0.0.1:9", "--model", "m", "--out", str(path), "--seconds", "1"]
     result = CliRunner().invoke(app, ["record", *arguments])
     assert result.exit_code == 1
     assert "nothing was heard from tcp://127.0.0.1:9: the connection is refused; check the port" in result.stderr
@@ -128,7 +128,7 @@ def test_another_kind_of_server_is_no_event_publisher(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with running_engine() as client:
             endpoint = client.engine.addresses.http.replace("http://", "tcp://")
-            arguments = ["--events", endpoint, "--model", "m", "--out", str(path), "--seconds", "1"]
+            arguments = ["--events", endpoint, "--model", "m", "--out", str(path), "--seconds", "3"]
             process = await listening("record", *arguments)
             _, err = await asyncio.wait_for(process.communicate(), PATIENCE_S)
             assert process.returncode == 1
@@ -145,7 +145,7 @@ def test_an_idle_engine_is_told_from_a_dead_one(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with running_engine() as client:
             # The end of an empty replay is heard, and is no garbage.
-            arguments = [*streams(client.engine.addresses), "--model", "m", "--out", str(path), "--seconds", "1"]
+            arguments = [*streams(client.engine.addresses), "--model", "m", "--out", str(path), "--seconds", "3"]
             process = await listening("record", *arguments)
             _, err = await asyncio.wait_for(process.communicate(), PATIENCE_S)
             assert process.returncode == 1
@@ -158,7 +158,7 @@ def test_an_endpoint_that_is_taken_cannot_be_bound(tmp_path: Path) -> None:
     """Said as such, and not as an engine that is silent."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         endpoint = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
-        arguments = ["--bind", "--events", endpoint, "--model", "m", "--out", str(tmp_path / "x"), "--seconds", "0.5"]
+        arguments = ["--bind", "--events", endpoint, "--model", "m", "--out", str(tmp_path / "x"), "--seconds", "1"]
         result = CliRunner().invoke(app, ["record", *arguments])
     assert result.exit_code == 1
     assert f"{endpoint} cannot be bound: Address already in use" in result.stderr
@@ -166,7 +166,7 @@ def test_an_endpoint_that_is_taken_cannot_be_bound(tmp_path: Path) -> None:
 
 def test_tail_of_a_dead_port_says_so() -> None:
     """On stderr, while stdout stays empty."""
-    result = CliRunner().invoke(app, ["tail", "--events", "tcp://127.0.0.1:9", "--seconds", "0.5"])
+    result = CliRunner().invoke(app, ["tail", "--events", "tcp://127.0.0.1:9", "--seconds", "1"])
     assert (result.exit_code, result.stdout) == (0, "")
     assert "the connection is refused" in result.stderr
 

@@ -273,7 +273,7 @@ def test_a_reset_is_refused_under_load_and_told_with_the_next_step() -> None:
     """In use: nothing happens. Idle: the cache is empty at once, and subscribers hear with the next request."""
 
     async def scenario() -> None:
-        async with running_engine(decode_rate=50.0) as client:
+        async with running_engine(decode_rate=25.0) as client:
             rank = client.engine.ranks[0]
             busy = asyncio.create_task(client.complete(PROMPT, max_tokens=10))
             await until(lambda: rank.scheduler.running)
@@ -309,7 +309,7 @@ def test_running_requests_can_be_made_to_start_over() -> None:
     """A reset that may preempt succeeds under load, and the answer is the same as ever."""
 
     async def scenario() -> None:
-        async with running_engine(decode_rate=100.0) as client:
+        async with running_engine(decode_rate=25.0) as client:
             rank = client.engine.ranks[0]
             undisturbed = (await client.complete(PROMPT, max_tokens=10))["choices"][0]["text"]
             again = asyncio.create_task(client.complete(PROMPT, max_tokens=10))

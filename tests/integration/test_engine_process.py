@@ -76,7 +76,7 @@ def test_a_signal_ends_it_cleanly_with_a_request_under_way(number: signal.Signal
             )
             assert connection.recv(100).startswith(b"HTTP/1.1 200")
             process.send_signal(number)
-            assert process.wait(timeout=5) == 0
+            assert process.wait(timeout=PATIENCE_S) == 0
         assert process.stderr is not None
         assert process.stderr.read() == ""
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import aiohttp
 from tests.integration.engine_helpers import Client, running_engine
+from tests.integration.ports import free_ports
 from tests.integration.stream_helpers import IDLE_S, in_time
 
 from kvsync.index import SnapshotFile
@@ -52,10 +53,23 @@ class Daemon:
                 assert time.monotonic() < end, (name, told["trust"], told["sequence"], truth["sequence"])
                 await asyncio.sleep(0.02)
 
-    async def saved(self) -> None:
-        """Wait until a snapshot is on disk."""
-        while not (await self.get("/v1/stats"))["snapshots"]["saved"]:  # noqa: ASYNC110  (another process's doing)
+    async def saved(self, engines: int) -> None:
+        """Wait until a snapshot that began when so many engines had been heard is on disk."""
+        while len(await self.heard()) < engines:  # noqa: ASYNC110  (another process's doing)
             await asyncio.sleep(0.02)
+        whole = await self.snapshots() + 2  # the next may have begun before
+        while await self.snapshots() < whole:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+    async def heard(self) -> list[str]:
+        """The engines that have told something."""
+        rows = (await self.get("/v1/engines"))["engines"]
+        return [row["pod"] for row in rows if row["sequence"] is not None]
+
+    async def snapshots(self) -> int:
+        """How many were saved."""
+        count: int = (await self.get("/v1/stats"))["snapshots"]["saved"]
+        return count
 
     async def loaded(self) -> Any:
         """What it began with."""
@@ -122,7 +136,7 @@ def test_killed_at_any_instant_it_goes_on(tmp_path: Path) -> None:
             async with busy(engines, random):
                 for _ in range(KILLS):
                     async with daemon(engines, tmp_path, "--snapshot-interval", "0.02") as running:
-                        await running.saved()
+                        await running.saved(len(engines))
                         await asyncio.sleep(random.uniform(0.0, 0.2))
             async with daemon(engines, tmp_path) as running:
                 since = time.monotonic()
@@ -150,7 +164,10 @@ def test_what_changed_meanwhile_is_found_out(tmp_path: Path) -> None:
     async def scenario() -> None:
         random = Random(SEED)
         async with running_engine() as a, AsyncExitStack() as life:
-            b, c = [await life.enter_async_context(running_engine()) for _ in "bc"]
+            base = free_ports(3)
+            where = {"port": base, "events": f"tcp://127.0.0.1:{base + 1}", "replay": f"tcp://127.0.0.1:{base + 2}"}
+            b = await life.enter_async_context(running_engine(**where))
+            c = await life.enter_async_context(running_engine())
             for _ in range(8):
                 for one in (a, b, c):
                     await ask(one, random)
@@ -163,10 +180,8 @@ def test_what_changed_meanwhile_is_found_out(tmp_path: Path) -> None:
                 rows = file.contents.rows
             assert [(row.engine.pod, row.trust) for row in rows] == [("a", "exact"), ("b", "exact"), ("c", "exact")]
             assert all(row.bookmark is not None for row in rows)
-            where = b.engine.addresses
             await life.aclose()
-            port = int(where.http.rpartition(":")[2])
-            async with running_engine(port=port, events=where.events[0], replay=where.replay[0]) as again:
+            async with running_engine(**where) as again:
                 for _ in range(3):
                     await ask(again, random)
                 engines = {"a": a, "b": again}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.integration.ports import free_ports
 from tests.integration.serve_helpers import until
 from tests.integration.stream_helpers import in_time
 from tests.integration.test_serve_engine import CAUGHT_UP_S, Daemon, following
@@ -31,22 +31,6 @@ LORAS = ("adapter-1", "adapter-2", "adapter-3")
 PROMPTS = 25
 SIZE = 16
 TOKENS = tuple(range(500, 500 + 12 * SIZE))
-
-
-def free_ports(count: int) -> int:
-    """The first of so many free ports in a row, near one that the system gave."""
-    for _ in range(100):
-        with ExitStack() as stack:
-            probe = stack.enter_context(socket.socket())
-            probe.bind(("127.0.0.1", 0))
-            base: int = probe.getsockname()[1]
-            try:
-                for port in range(base + 1, base + count):
-                    stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
-            except (OSError, OverflowError):
-                continue
-            return base
-    raise RuntimeError(f"no {count} free ports in a row")
 
 
 @dataclass(slots=True)

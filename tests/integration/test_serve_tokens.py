@@ -178,15 +178,18 @@ def test_an_empty_prompt_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "reasons"),
+    ("answer", "engine_s", "deadline_s", "reason"),
     [
-        (hang, {"tokenizer_deadline"}),
-        (drip, {"tokenizer_deadline", "tokenizer_unavailable"}),
-        (fail, {"tokenizer_unavailable"}),
-        (elsewhere, {"tokenizer_unavailable"}),
+        (hang, 30.0, 0.25, "tokenizer_deadline"),
+        (hang, 0.25, PATIENT_S, "tokenizer_unavailable"),
+        (drip, 0.25, PATIENT_S, "tokenizer_unavailable"),
+        (fail, 30.0, PATIENT_S, "tokenizer_unavailable"),
+        (elsewhere, 30.0, PATIENT_S, "tokenizer_unavailable"),
     ],
 )
-def test_an_engine_that_does_not_tokenize_costs_a_request_its_match_only(answer: Answer, reasons: set[str]) -> None:
+def test_an_engine_that_does_not_tokenize_costs_a_request_its_match_only(
+    answer: Answer, engine_s: float, deadline_s: float, reason: str
+) -> None:
     """Within the deadline the request is routed by load; health and other models answer at once meanwhile."""
 
     async def story() -> None:
@@ -196,8 +199,8 @@ def test_an_engine_that_does_not_tokenize_costs_a_request_its_match_only(answer:
             daemon(
                 make_pod("a", pod.url),
                 make_pod("o", pod.url, model="other"),
-                tokenizers=remote(url),
-                tokenize_seconds=0.25,
+                tokenizers=remote(url, seconds=engine_s),
+                tokenize_seconds=deadline_s,
             ) as here,
         ):
             begun = time.monotonic()
@@ -206,8 +209,8 @@ def test_an_engine_that_does_not_tokenize_costs_a_request_its_match_only(answer:
             assert [status for status, _ in await asyncio.gather(*others, here.get("/healthz"))] == [200] * 6
             status, routed = await slow
             assert (status, routed["pod"]) == (200, "a")
-            assert routed["degraded"]["reason"] in reasons
-            assert time.monotonic() - begun < 5
+            assert routed["degraded"]["reason"] == reason
+            assert time.monotonic() - begun < 20
             status, _ = await here.post("/v1/completions", {"model": MODEL, "prompt": TEXT})
             counted = await here.scrape()
             assert status == 200
@@ -248,7 +251,7 @@ def test_the_client_of_engines_keeps_time_and_follows_nobody() -> None:
         try:
             with pytest.raises(TokenizerUnavailable) as caught:
                 await asyncio.to_thread(backend.encode, "hi")
-            assert time.monotonic() - begun < 3
+            assert time.monotonic() - begun < 20
             return str(caught.value)
         finally:
             backend.close()

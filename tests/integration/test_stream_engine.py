@@ -20,6 +20,7 @@ import aiohttp
 import pytest
 import zmq
 import zmq.asyncio
+from tests.integration.ports import free_ports
 from tests.integration.serve_helpers import until
 from tests.integration.stream_helpers import FLOWING_S, QUICK, in_time
 
@@ -57,9 +58,13 @@ class Ready:
 
 @asynccontextmanager
 async def engine(*flags: str, at: Ready | None = None) -> AsyncIterator[Ready]:
-    """A simulated engine, on free ports or where another was before."""
-    listen, events = ("127.0.0.1:0", "tcp://127.0.0.1:0") if at is None else (at.http[7:], at.events[0])
-    where = ["--listen", listen, "--events", events, *(() if at is None else ("--replay", at.replay[0]))]
+    """A simulated engine, on free ports (of two ranks at most) or where another was before."""
+    if at is None:
+        base = free_ports(5)
+        listen, events, replay = f"127.0.0.1:{base}", *(f"tcp://127.0.0.1:{base + after}" for after in (1, 3))
+    else:
+        listen, events, replay = at.http[7:], at.events[0], at.replay[0]
+    where = ["--listen", listen, "--events", events, "--replay", replay]
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "kvsync", "engine", *where, *SMALL, *flags), stdout=asyncio.subprocess.PIPE
     )

@@ -30,7 +30,7 @@ from kvsync.types import Trust
 
 FRAME_BYTES_MAX = 10_000
 TOO_LARGE = bytes(FRAME_BYTES_MAX + 1)
-IMPATIENT = replace(QUICK, sequence=SequenceOptions(replay_timeout_s=0.2, replay_attempts=2, probe_idle_s=600.0))
+IMPATIENT = replace(QUICK, sequence=SequenceOptions(replay_timeout_s=0.6, replay_attempts=2, probe_idle_s=600.0))
 PROBING = replace(QUICK, sequence=SequenceOptions(replay_timeout_s=1.0, probe_idle_s=0.4))
 NARROW = replace(QUICK, frame_bytes_max=FRAME_BYTES_MAX)
 
@@ -258,15 +258,15 @@ def test_an_oversize_frame_is_passed_over() -> None:
 
 
 def test_an_oversize_frame_in_a_replay_is_passed_over() -> None:
-    """An over-size frame in the buffer ends an answer; the next one begins behind it."""
+    """An over-size frame in the buffer ends an answer; the next one begins behind it, and is proven afterwards."""
     with ScriptedPublisher() as publisher, Index() as index, Subscriber(index, NARROW) as subscriber:
         publisher.publish_all([*batches(3), TOO_LARGE, batch(3)])
         subscriber.add(source(publisher))
         wait_until(subscriber, lambda status: status.applied == 4)
         assert held(index) == holds(4)
         assert index.trust(ENGINE) is Trust.STALE
-        assert publisher.asked == [0, 4]
-        assert subscriber.status()[ENGINE].oversize == 1
+        wait_for(lambda: publisher.asked[:3] == [0, 4, 2], lambda: publisher.asked)
+        assert subscriber.status()[ENGINE].oversize >= 1
 
 
 def test_a_reconnection_to_the_same_life_stays_exact() -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.integration.ports import free_ports
 from tests.integration.stream_helpers import (
     ENGINE,
     MODEL,
@@ -37,15 +38,6 @@ OTHER = Engine("other", 0)
 DESCRIPTORS = Path("/proc/self/fd")
 
 
-def free_port() -> int:
-    """
-    A port where nobody listens.
-    """
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
 def descriptors() -> int:
     """
     How many files the process has open.
@@ -55,7 +47,7 @@ def descriptors() -> int:
 
 def test_a_dead_port_is_a_status_and_heals() -> None:
     """An engine that is not there yet is tried until it is, and says so meanwhile."""
-    events = f"tcp://127.0.0.1:{free_port()}"
+    events = f"tcp://127.0.0.1:{free_ports(1)}"
     with Index() as index, Subscriber(index, QUICK) as subscriber:
         subscriber.add(Source(ENGINE, MODEL, events))
         wait_until(subscriber, lambda status: status.error is not None)
@@ -138,25 +130,23 @@ def test_engines_beyond_the_limit_are_refused() -> None:
 
 def test_two_ranks_are_two_engines() -> None:
     """Each rank has its own ports, numbers and record."""
-    with ScriptedPublisher() as first, Index() as index, Subscriber(index, QUICK) as subscriber:
-        base = int(first.events.rpartition(":")[2])
-        replay_base = int(str(first.replay).rpartition(":")[2])
-        try:
-            second = ScriptedPublisher(
-                events=f"tcp://127.0.0.1:{base + 1}", replay=f"tcp://127.0.0.1:{replay_base + 1}"
-            )
-        except TimeoutError:
-            pytest.skip("the ports behind the first rank's are taken")
-        with second:
-            for one in sources_of_pod("pod", MODEL, first.events, first.replay, ranks=2):
-                subscriber.add(one)
-            for publisher, count in ((first, 2), (second, 5)):
-                publisher.wait_for_subscriber()
-                publisher.publish_all(batches(count))
-            wait_until(subscriber, lambda status: status.applied == 1, Engine("pod", 0))
-            wait_until(subscriber, lambda status: status.applied == 4, Engine("pod", 1))
-            assert held(index, Engine("pod", 0)) == holds(2)
-            assert held(index, Engine("pod", 1)) == holds(5)
+    base = free_ports(4)
+    events, replays = ([f"tcp://127.0.0.1:{base + start + rank}" for rank in (0, 1)] for start in (0, 2))
+    with (
+        ScriptedPublisher(events=events[0], replay=replays[0]) as first,
+        ScriptedPublisher(events=events[1], replay=replays[1]) as second,
+        Index() as index,
+        Subscriber(index, QUICK) as subscriber,
+    ):
+        for one in sources_of_pod("pod", MODEL, first.events, first.replay, ranks=2):
+            subscriber.add(one)
+        for publisher, count in ((first, 2), (second, 5)):
+            publisher.wait_for_subscriber()
+            publisher.publish_all(batches(count))
+        wait_until(subscriber, lambda status: status.applied == 1, Engine("pod", 0))
+        wait_until(subscriber, lambda status: status.applied == 4, Engine("pod", 1))
+        assert held(index, Engine("pod", 0)) == holds(2)
+        assert held(index, Engine("pod", 1)) == holds(5)
 
 
 def test_a_topic_is_a_prefix() -> None:
@@ -337,6 +327,7 @@ def test_a_torrent_from_one_engine_does_not_hold_up_another() -> None:
         quiet.wait_for_subscriber()
         loud.publish_all(batch(number) for number in range(backlog))
         quiet.publish(batch(0))
+        time.sleep(0.3)  # what is sent is not there yet, and nobody tells when it is: the tap keeps the reader waiting
         everything_is_there.set()
         wait_until(subscriber, lambda status: status.applied == backlog - 1)
         wait_until(subscriber, lambda status: status.applied == 0, OTHER)
@@ -347,7 +338,7 @@ def test_a_torrent_from_one_engine_does_not_hold_up_another() -> None:
 
 def test_a_mad_publisher_is_read_no_faster_than_its_budget() -> None:
     """Beyond its budget an engine is left alone, says why, and loses nothing that fits into the queues."""
-    options = replace(QUICK, frames_per_s=1_000.0, frames_burst=100)
+    options = replace(QUICK, frames_per_s=400.0, frames_burst=100)
     with (
         ScriptedPublisher(replay=None) as loud,
         Index() as index,
@@ -356,10 +347,10 @@ def test_a_mad_publisher_is_read_no_faster_than_its_budget() -> None:
         subscriber.add(source(loud, replay=False))
         loud.wait_for_subscriber()
         begin = time.monotonic()
-        loud.publish_all(batches(600))
+        loud.publish_all(batches(500))
         wait_until(subscriber, lambda status: "frames a second" in (status.error or ""))
-        wait_until(subscriber, lambda status: status.applied == 599)
-        assert time.monotonic() - begin > 0.4  # 500 beyond the burst, at a thousand a second
+        wait_until(subscriber, lambda status: status.applied == 499)
+        assert time.monotonic() - begin > 0.8  # 400 beyond the burst, at 400 a second
         assert index.trust(ENGINE) is Trust.EXACT
 
 
@@ -407,7 +398,7 @@ def test_nothing_is_left_behind() -> None:
         def once() -> None:
             with Subscriber(index, QUICK) as subscriber:
                 subscriber.add(source(publisher))
-                subscriber.add(Source(OTHER, MODEL, f"tcp://127.0.0.1:{free_port()}"))
+                subscriber.add(Source(OTHER, MODEL, f"tcp://127.0.0.1:{free_ports(1)}"))
                 wait_until(subscriber, lambda status: status.state == "replaying")
                 wait_until(subscriber, lambda status: status.error is not None, OTHER)
 

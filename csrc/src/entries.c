@@ -200,6 +200,7 @@ enum kvs__left kvs__leave(kvs_index *index, struct kvs__engine *engine, struct k
   int doubtful;
   if (seat.bucket == NULL) return KVS__LEFT_UNKNOWN;
   value = seat.bucket->values[seat.at];
+  if (kvs__is_tied(value)) __builtin_prefetch(kvs__run_of(&index->runs, value)); /* for when it is let go */
   copies = copies_of(where, key, seat);
   doubtful = kvs__seat_doubtful(&where->held[key.form], seat);
   if (copies > 1 && !doubtful)

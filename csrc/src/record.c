@@ -18,6 +18,10 @@ int kvs__record_medium(kvs_index *index, struct kvs__engine *engine, const char 
     text = "GPU";
     bytes = 3;
   }
+  for (int i = 0; i < engine->media_count; i++) { /* as nearly always: known, and in capitals */
+    const struct kvs__medium_name *known = kvs__media_name(&index->media, engine->media[i].name);
+    if (known->bytes == bytes && memcmp(known->text, text, bytes) == 0) return i;
+  }
   name = kvs__media_find(&index->media, &index->memory, text, bytes, 0);
   if (name < 0 && make && engine->media_count < KVS_MEDIA_MAX && engine->media_made < KVS__MEDIA_MADE_MAX) {
     name = kvs__media_find(&index->media, &index->memory, text, bytes, 1);

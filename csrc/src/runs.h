@@ -94,6 +94,14 @@ static inline uint32_t kvs__slot_set(const struct kvs__runs *runs, uint32_t slot
   return kvs__run_sets(run)[kvs__run_rank(run, slot & 63)];
 }
 
+/* Bring its record's lines into the cache. */
+static inline void kvs__slot_prefetch(const struct kvs__runs *runs, uint32_t slot) {
+  const struct kvs__run *run = kvs__run_of(runs, slot);
+  uint32_t at = kvs__run_rank(run, slot & 63);
+  __builtin_prefetch(run->hashes + at, 1);
+  __builtin_prefetch(kvs__run_sets(run) + at, 1);
+}
+
 static inline uint32_t kvs__slot_depth(const struct kvs__runs *runs, uint32_t slot) {
   return kvs__run_of(runs, slot)->depth + (slot & 63);
 }

@@ -39,6 +39,26 @@ uint64_t kvs__hash_tokens(const struct kvs__hasher *hasher, const uint32_t *toke
   return kvs__hash_bytes(hasher, tokens, count * sizeof *tokens);
 }
 
+/* Inlined into one loop with a length that is known, so that the next block's tokens are hashed while this one's hash is
+ * still on its way: half of the time of a call for each. */
+__attribute__((flatten)) static void chain_of_16(uint64_t seed, uint64_t previous, const uint32_t *tokens,
+                                                 uint64_t *blocks, size_t count) {
+  for (size_t i = 0; i < count; i++, tokens += 16) {
+    uint64_t words[2] = {previous, XXH3_64bits_withSeed(tokens, 16 * sizeof *tokens, seed)};
+    blocks[i] = previous = XXH3_64bits_withSeed(words, sizeof words, seed);
+  }
+}
+
+void kvs__hash_chain(const struct kvs__hasher *hasher, uint64_t previous, const uint32_t *tokens,
+                     uint32_t block_size, uint64_t *blocks, size_t count) {
+  if (block_size == 16) {
+    chain_of_16(hasher->seed, previous, tokens, blocks, count);
+    return;
+  }
+  for (size_t i = 0; i < count; i++, tokens += block_size)
+    blocks[i] = previous = kvs__mix(hasher, previous, kvs__hash_tokens(hasher, tokens, block_size));
+}
+
 uint64_t kvs__extras_add(const struct kvs__hasher *hasher, uint64_t extras, enum kvs__extra form,
                          const void *data, size_t bytes) {
   uint64_t item = kvs__mix(hasher, kvs__hash_bytes(hasher, data, bytes), MARK_ITEM + ((uint64_t)form << 56));

@@ -29,6 +29,9 @@ enum kvs__lora { KVS__LORA_NONE, KVS__LORA_NAME, KVS__LORA_NUMBER };
 uint64_t kvs__hash_root(const struct kvs__hasher *hasher, const char *model, size_t model_bytes,
                         enum kvs__lora how, const char *lora, size_t lora_bytes, uint32_t block_size);
 uint64_t kvs__hash_tokens(const struct kvs__hasher *hasher, const uint32_t *tokens, size_t count);
+/* The hashes of `count` blocks without extras that follow `previous`. */
+void kvs__hash_chain(const struct kvs__hasher *hasher, uint64_t previous, const uint32_t *tokens,
+                     uint32_t block_size, uint64_t *blocks, size_t count);
 
 /* Extras of one block: begin with KVS__NO_EXTRAS, add each item in order, then fold into the local hash. */
 #define KVS__NO_EXTRAS 0

@@ -76,14 +76,25 @@ static uint64_t extras_of_next(struct kvs__prompt *prompt) {
   return extras;
 }
 
-uint64_t kvs__prompt_next(struct kvs__prompt *prompt) {
+static uint64_t next(struct kvs__prompt *prompt) {
   const struct kvs__hasher *hasher = &prompt->index->hasher;
   const uint32_t *tokens = prompt->query->tokens + prompt->at * prompt->block_size;
   uint64_t local =
       kvs__extras_fold(hasher, kvs__hash_tokens(hasher, tokens, prompt->block_size), extras_of_next(prompt));
   prompt->at++;
-  prompt->previous = kvs__mix(hasher, prompt->previous, local);
-  return prompt->previous;
+  return kvs__mix(hasher, prompt->previous, local);
+}
+
+void kvs__prompt_next(struct kvs__prompt *prompt, uint64_t *blocks, size_t count) {
+  if (count == 0) return;
+  if (prompt->dialect == KVS_DIALECT_ABSENT || !kvs__query_has_extras(prompt->query)) {
+    kvs__hash_chain(&prompt->index->hasher, prompt->previous,
+                    prompt->query->tokens + prompt->at * prompt->block_size, prompt->block_size, blocks, count);
+    prompt->at += count;
+    prompt->previous = blocks[count - 1];
+    return;
+  }
+  for (size_t i = 0; i < count; i++) blocks[i] = prompt->previous = next(prompt);
 }
 
 kvs_status kvs_index_block_hashes(const kvs_index *index, const kvs_query *query, uint32_t block_size,
@@ -96,7 +107,7 @@ kvs_status kvs_index_block_hashes(const kvs_index *index, const kvs_query *query
   if (!kvs__prompt_sort(query, &extras)) return KVS_ERR_MEMORY;
   count = query->tokens_count / block_size;
   kvs__prompt_begin(&prompt, index, query, extras, block_size, KVS_DIALECT_TAGGED);
-  for (uint64_t i = 0; i < count; i++) hashes[i] = kvs__prompt_next(&prompt);
+  kvs__prompt_next(&prompt, hashes, count);
   free(extras);
   return KVS_OK;
 }

@@ -24,7 +24,7 @@ int kvs__prompt_sort(const kvs_query *query, const kvs_extra_key ***sorted);
 
 void kvs__prompt_begin(struct kvs__prompt *prompt, const kvs_index *index, const kvs_query *query,
                        const kvs_extra_key **extras, uint32_t block_size, uint8_t dialect);
-/* The next whole block's hash; the caller counts them. */
-uint64_t kvs__prompt_next(struct kvs__prompt *prompt);
+/* The hashes of the next whole blocks; the caller counts them. */
+void kvs__prompt_next(struct kvs__prompt *prompt, uint64_t *blocks, size_t count);
 
 #endif

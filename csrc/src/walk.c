@@ -107,7 +107,7 @@ static void thin_out(struct kvs__asking *asking, struct kvs__walk *walk, uint32_
 static const uint64_t *next_hashes(const struct kvs__asking *asking, struct kvs__prompt *prompt,
                                    uint64_t *buffer, uint32_t at, uint32_t count) {
   if (asking->hashes != NULL) return asking->hashes + at;
-  for (uint32_t i = 0; i < count; i++) buffer[i] = kvs__prompt_next(prompt);
+  kvs__prompt_next(prompt, buffer, count);
   return buffer;
 }
 

@@ -157,7 +157,7 @@ def command(
         "drain_seconds": drain_seconds,
         "log_level": log_level,
     }
-    settings = load_settings({name: value for name, value in flags.items() if value not in (None, [])}, config=config)
+    settings = load_settings(flags, config=config)
     set_up_logging(settings.log_level)
 
     def ready(url: str) -> None:

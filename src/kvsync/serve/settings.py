@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -29,6 +29,13 @@ from kvsync.tokens.written import spec_of_table
 PREFIX = "KVSYNC_"
 OTHERS = frozenset({"KVSYNC_CONFIG", "KVSYNC_DEBUG", "KVSYNC_ENGINE_TOKEN"})
 """Variables with our prefix that are no setting of the daemon."""
+
+REPEATED = {
+    "pods": "pod",
+    "kubernetes_namespaces": "kubernetes_namespace",
+    "kubernetes_selectors": "kubernetes_selector",
+}
+"""Settings that hold many, and the flags that are given once for each."""
 
 _SERVICE_LINK = re.compile(r"KVSYNC_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT.*|PORT|PORT_\d+_.*)")
 
@@ -112,7 +119,7 @@ def parse_words(value: object) -> tuple[str, ...]:
     """Read a list of texts: as it is, or with white space between them."""
     items = value.split() if isinstance(value, str) else value
     if not isinstance(items, (list, tuple)) or not all(isinstance(item, str) and item for item in items):
-        raise ConfigError(f"{value!r} is no list of texts; give one or several, none of them empty")
+        raise ValueError("no list of texts; give one or several, none of them empty")
     return tuple(items)
 
 
@@ -183,9 +190,10 @@ def load_settings(
     flags: Mapping[str, Any], *, config: Path | None = None, environment: Mapping[str, str] | None = None
 ) -> Settings:
     """
-    Put the sources together; `flags` holds only what was given. Raises `ConfigError`, also for an unreadable file.
+    Put the sources together. Raises `ConfigError`, also for an unreadable file.
 
-    `environment` says where the file's name is looked for; the settings' own variables are always the process's.
+    `flags` names every setting that has a flag, with None or nothing where it was not given. `environment` says where
+    the file's name is looked for; the settings' own variables are always the process's.
     """
     environment = os.environ if environment is None else environment
     path = config or (Path(environment["KVSYNC_CONFIG"]) if environment.get("KVSYNC_CONFIG") else None)
@@ -204,9 +212,9 @@ def load_settings(
             return init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=file)
 
     try:
-        return Sourced(**flags)
+        return Sourced(**{name: value for name, value in flags.items() if value not in (None, [])})
     except ValidationError as error:
-        raise ConfigError(_first_problem(error)) from error
+        raise ConfigError(_first_problem(error, flags)) from error
 
 
 def read_file(path: Path) -> dict[str, Any]:
@@ -233,9 +241,15 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
     return sorted(name for name in ours if not _SERVICE_LINK.fullmatch(name.upper()))
 
 
-def _first_problem(error: ValidationError) -> str:
+def flag_of(name: str) -> str:
+    """How the flag of a setting is written, if it has one."""
+    return "--" + REPEATED.get(name, name).replace("_", "-")
+
+
+def _first_problem(error: ValidationError, with_flag: Container[str]) -> str:
     problem = error.errors(include_url=False, include_input=True)[0]
     name = str(problem["loc"][0]) if problem["loc"] else "settings"
     met = "" if name == "token" else f" is {problem['input']!r}"
-    flag = name.replace("_", "-")
-    return f"{name}{met}: {problem['msg']} (set by --{flag}, {PREFIX}{name.upper()} or {name} in the file)"
+    flag = f"{flag_of(name)}, " if name in with_flag else ""
+    why = problem["msg"].removeprefix("Value error, ")
+    return f"{name}{met}: {why} (set by {flag}{PREFIX}{name.upper()} or {name} in the file)"

@@ -99,6 +99,7 @@ def test_sizes_have_units() -> None:
         ("max_bytes = 10", "max_bytes is 10"),
         ("frames_per_s = -1", "frames_per_s is -1"),
         ("replays_max = 0", "replays_max is 0"),
+        ('kubernetes_selectors = [""]', "kubernetes_selectors is ['']: no list of texts"),
         ("replay_spread_s = inf", "replay_spread_s is inf"),
         ('max_bytes = "100000000000000000000"', "max_bytes is '1000"),
     ],
@@ -121,6 +122,15 @@ def test_a_wrong_flag_is_named() -> None:
     """With all the ways it can be set."""
     with pytest.raises(ConfigError, match=r"--prefill-rate, KVSYNC_PREFILL_RATE or prefill_rate in the file"):
         load_settings({"prefill_rate": -1.0}, environment={})
+
+
+def test_what_has_no_flag_is_not_said_to_have_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variable and the key are all there is."""
+    monkeypatch.setenv("KVSYNC_REPLAYS_MAX", "0")
+    with pytest.raises(ConfigError) as caught:
+        load_settings({"prefill_rate": None}, environment={})
+    assert "replays_max is '0'" in str(caught.value)
+    assert str(caught.value).endswith("(set by KVSYNC_REPLAYS_MAX or replays_max in the file)")
 
 
 def test_misspelt_variables_are_found_and_service_links_are_not() -> None:

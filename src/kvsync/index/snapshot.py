@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
+from functools import cache
 from hashlib import blake2b
 from importlib import metadata
 from pathlib import Path
@@ -88,12 +89,17 @@ def make_pieces(seed: int, sections: Iterable[tuple[Row, memoryview]]) -> Genera
         yield section
         rows.append(_placed(row, at, len(section)))
         at += len(section)
-    author = metadata.version("kvsync")
+    author = _author()
     table = json.dumps({"kvsync": author, "taken": taken, "engines": [_told(row) for row in rows]}).encode()
     end = table + len(table).to_bytes(LENGTH_BYTES, "big")
     digest.update(end)
     yield end + digest.digest()
     return Contents(VERSION, author, taken, at + len(end) + DIGEST_BYTES, tuple(rows))
+
+
+@cache
+def _author() -> str:
+    return metadata.version("kvsync")
 
 
 def _placed(row: Row, at: int, size: int) -> Row:

@@ -68,6 +68,7 @@ class MadeUpStreams:
 
     sources: dict[Engine, Source] = field(default_factory=dict)
     statuses: dict[Engine, StreamStatus] = field(default_factory=dict)
+    interest: Callable[[Engine], float] | None = None
 
     def add(self, source: Source, bookmark: Bookmark | None = None, *, is_whole: bool = True) -> None:
         """Begin with a connected stream."""

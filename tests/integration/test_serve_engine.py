@@ -18,7 +18,7 @@ from tests.integration.stream_helpers import in_time
 from kvsync.fleet import Pod, StaticPods, pod_of
 from kvsync.index import Index
 from kvsync.routing import BUILT_IN, Router
-from kvsync.serve.app import running
+from kvsync.serve.app import running, stream_options
 from kvsync.serve.parts import Parts
 from kvsync.serve.readiness import coverage
 from kvsync.serve.settings import load_settings
@@ -90,7 +90,7 @@ class Daemon:
 async def following(*pods: Pod, **flags: Any) -> AsyncIterator[Daemon]:
     """A daemon for these pods, connected to all of them."""
     settings = load_settings({"listen": "127.0.0.1:0", "pods": pods, **flags}, environment={})
-    with Index(**settings.index_limits) as index, Subscriber(index) as streams:
+    with Index(**settings.index_limits) as index, Subscriber(index, stream_options(settings, None)) as streams:
         parts = Parts(settings, index, streams, Router(dict(BUILT_IN), seed=1))
         async with running(parts, StaticPods(pods)) as url, aiohttp.ClientSession() as client:
             engines = sum(pod.ranks for pod in pods)

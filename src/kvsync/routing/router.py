@@ -20,6 +20,7 @@ from random import Random
 from kvsync.routing.approximate import ApproximateRecord
 from kvsync.routing.candidate import Candidate, Choice, CostOptions, Estimate, Question
 from kvsync.routing.catalog import policy_named
+from kvsync.routing.interest import Interest
 from kvsync.routing.load import Loads
 from kvsync.routing.policies import Policy, cost
 from kvsync.routing.rate import PrefillRate
@@ -114,6 +115,7 @@ class Router:
         self.loads = Loads()
         self.own_picks = OwnPicks()
         self.approximate = ApproximateRecord()
+        self.interest = Interest()
         self.policy_failures = 0
         self._fixed_rate = prefill_rate
         self._rates: dict[str, PrefillRate] = {}
@@ -133,6 +135,7 @@ class Router:
 
     def consider(self, ask: Ask, engines: Iterable[Considered], now: float) -> tuple[Candidate, ...]:
         """The candidates, in order of engine."""
+        self.interest.add(ask.model, now)
         rate = self.rate(ask.model).tokens_per_second
         return tuple(self._candidate(ask, engine, now, rate) for engine in sorted(engines, key=lambda c: c.engine))
 
@@ -151,6 +154,7 @@ class Router:
 
     def begin(self, ask: Ask, pick: Pick, now: float, *, observed: bool) -> Flight:
         """The request goes where the pick says; `observed` false: its caller sends it, and tells us no more."""
+        self.interest.add(pick.engine, now)
         hashes = ask.hashes(pick.candidate.block_size)
         ticket = self.loads.begin(
             pick.engine,
@@ -194,6 +198,7 @@ class Router:
         self.loads.forget(engine)
         self.own_picks.forget(engine)
         self.approximate.forget(engine)
+        self.interest.forget(engine)
 
     def _candidate(self, ask: Ask, considered: Considered, now: float, rate: float) -> Candidate:
         engine, block_size = considered.engine, considered.block_size

@@ -23,6 +23,7 @@ from kvsync.serve.snapshots.inherited import Inherited
 from kvsync.serve.snapshots.keeper import Keeper
 from kvsync.serve.tokenizing import Tokenizing
 from kvsync.tokens.cache import BackendCache
+from kvsync.types import Engine
 
 
 @dataclass(slots=True)
@@ -51,6 +52,7 @@ class Parts:
 
     def __post_init__(self) -> None:
         self.started = self.clock()
+        self.streams.interest = self.interest
         self.picker = Picker(self.index, self.router, self.health, self.pods, self.roster.listed_at)
         self.tokenizing = Tokenizing(
             self.settings.tokenizers,
@@ -58,6 +60,11 @@ class Parts:
             self.settings.tokenize_seconds,
             self.clock,
         )
+
+    def interest(self, engine: Engine) -> float:
+        """How much an engine is asked for, by which streams order their replays; called in their thread."""
+        pod = self.pods.get(engine.pod)
+        return 0.0 if pod is None else self.router.interest.weight(engine, pod.model, self.clock())
 
 
 async def with_tokens(parts: Parts, prompt: Prompt, target: Target) -> Prompt:

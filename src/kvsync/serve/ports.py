@@ -4,7 +4,7 @@ What the daemon needs of its index and of its subscriber: the two ends that a te
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -156,7 +156,9 @@ class StreamView(Protocol):
 
 
 class Streams(Protocol):
-    """The part of the subscriber that is told of engines, and looked at."""
+    """The part of the subscriber that is told of engines, and looked at. `interest` orders their replays."""
+
+    interest: Callable[[Engine], float] | None
 
     def add(self, source: Source, bookmark: Bookmark | None = None, *, is_whole: bool = True) -> None: ...
     def remove(self, engine: Engine) -> None: ...

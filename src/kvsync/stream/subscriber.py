@@ -59,8 +59,8 @@ class Subscriber:
     Follows the event streams of any number of engines into one index.
 
     Nothing is received before `start()`. `tap` is shown every message as it came, in the I/O thread. What
-    was learned stays in the index after `remove` and `close`. `interest`, to be set before `start`, says how much an
-    engine is asked for: where replays wait for each other the larger goes first. It is called in the I/O thread.
+    was learned stays in the index after `remove` and `close`. `interest` says how much an engine is asked for: where
+    replays wait for each other the larger goes first. It is called in the I/O thread.
     """
 
     # Guarded by `_lock`: _links, _commands, _closing. The rest belongs to the I/O thread, or never changes.

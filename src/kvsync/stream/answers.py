@@ -84,6 +84,7 @@ class Answers:
 
     def probe(self, out: list[Instruction], now: float) -> None:
         """Ask the same of a stream that is merely silent."""
+        self._oversize_row = 0
         if self._life.anchor is None:
             self._ask_on(out, Purpose.PROBE, now)
         else:
@@ -91,6 +92,7 @@ class Answers:
 
     def rebuild(self, out: list[Instruction], now: float) -> None:
         """Ask from the beginning, to build the record anew if it is still there."""
+        self._oversize_row = 0
         self._ask(out, 0, Purpose.REBUILD, now)
 
     def postpone(self, now: float) -> None:
@@ -158,6 +160,7 @@ class Answers:
         self._bufferless, self._has_room, self._oversize_row = False, True, 0
         if asked.purpose is Purpose.REBUILD and is_first and not self._begins_again(out, number):
             return
+        self.unverified = False  # from here on an answer of this connection may have run ahead of its live stream
         asked.met = asked.met or number in life.waiting
         if asked.last is not None and number >= asked.start:
             last, asked.last = asked.last, None
@@ -172,12 +175,12 @@ class Answers:
                 life.drop_below(number, WRAPPED)  # heard when nobody knew whose it was, it must not close the hole
             if asked.start < number <= life.expected:
                 out.append(Doubt(WRAPPED))  # nothing is missing, but nothing proves that this is the same life
-        elif is_first and number > asked.start and asked.last is None and life.last is not None:
-            life.drop_below(number, WRAPPED)  # likewise of what was applied live while the answer was on its way
+        elif is_first and number > asked.start and asked.last is None:
+            life.drop_below(number, WRAPPED)  # likewise
             if number == life.expected:
-                out.append(Doubt(WRAPPED))
-        if is_first and not asked.from_last and life.last is not None and number > number_of(life.last):
-            life.anchor = life.anchor or life.last  # no byte of this answer has shown whose it is
+                out.append(Doubt(WRAPPED))  # of what was applied live while the answer was on its way
+        if is_first and not asked.from_last:
+            self._note_unproven(asked, number)
         if life.differs(number, payload):
             self._restart_from_answer(out, now)
         elif number <= life.expected and not self.are_held:
@@ -189,6 +192,14 @@ class Answers:
         else:
             life.keep(out, number, payload)
             self.ask_for_missing(out, now)
+
+    def _note_unproven(self, asked: Question, number: int) -> None:
+        """Take note of an answer that begins with no known batch: what it brings is to be proven, or built anew."""
+        life = self._life
+        if life.last is None:
+            self.owes = self.owes or asked.start > 0
+        elif number > number_of(life.last):
+            life.anchor = life.anchor or life.last
 
     def _begins_again(self, out: list[Instruction], number: int) -> bool:
         self.owes = False
@@ -255,15 +266,11 @@ class Answers:
             self._restart_and_ask(out, "the replay buffer has lost the last batch", now)
             return
         if asked.purpose is Purpose.REBUILD and asked.heard is None:
-            # There is no beginning to be had. Where there is nothing to lose either, the record begins behind it, and
-            # what comes next shows by no byte whose it is: asked once more, when it can be kept if all is as now.
-            self.owes = self._life.last is None
-            if self._life.last is None:
+            self.owes = False  # there is no beginning to be had
+            if self._life.last is None:  # but nothing to lose either
                 self._life.begin_again(out)
                 self._life.pass_over(out, asked.start)
         else:
-            # A number that was asked for and not met is a guess, and which life it was of another: tried once more.
-            self.owes = self.owes or (asked.heard is None and self._life.last is None)
             self._life.pass_over(out, asked.start if asked.heard is None else asked.heard + 1)
         self._after_failure(out, asked, now, progressed=self._oversize_row <= OVERSIZE_ROW_MAX, owes=False)
 

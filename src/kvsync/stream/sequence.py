@@ -325,6 +325,7 @@ class Sequence:
     def oversize_replayed(self, now: float) -> tuple[Instruction, ...]:
         """Take note that a frame of the replay under way was too large to receive."""
         out: list[Instruction] = []
+        self._put_off_probe(now)
         self._answers.meet_oversize(out, now)
         return tuple(out)
 

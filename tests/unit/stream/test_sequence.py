@@ -943,3 +943,39 @@ def test_an_oversize_beginning_is_owed_until_something_behind_it_was_there_befor
     assert sequence.tick(25.0) == (RequestReplay(0),)
     sequence.oversize_replayed(25.0)
     assert (sequence.owes_rebuild, sequence.counters.rebuilds) == (False, 1)
+
+
+def test_what_a_rebuild_has_brought_may_be_ahead_of_the_live_stream() -> None:
+    """A verification was not answered, a later question was: what comes live now is known, and no new life."""
+    sequence = Sequence(OPTIONS, bookmark=Bookmark(0, digest(payload(0))))
+    sequence.connect(0.0)
+    sequence.tick(3.0)
+    assert Doubt("unverified") in sequence.tick(6.0)
+    assert sequence.tick(15.0) == (RequestReplay(0),)
+    for number in (0, 1):
+        assert replayed(sequence, number, now=15.0)[-1:] == applies(number)
+    sequence.replay_ended(15.0)
+    assert live(sequence, 1, now=15.0) == (DUPLICATE,)
+
+
+def test_what_waits_below_a_first_answer_is_not_its_beginning() -> None:
+    """The numbers follow each other, but an heir's buffer has wrapped, and nothing proves that both are of one life."""
+    sequence = Sequence(OPTIONS)
+    sequence.connect(0.0)
+    assert live(sequence, 1) == live(sequence, 2) == ()
+    assert replayed(sequence, 3, life=1) == applies(3, life=1)
+    assert sequence.counters.dropped["wrapped"] == 2
+    assert is_balanced(sequence)
+
+
+def test_an_answer_that_only_held_an_oversize_frame_puts_off_the_probe() -> None:
+    """Else every tick would ask again; and each probe may step over as many as the first did."""
+    sequence = Sequence(OPTIONS)
+    sequence.connect(0.0)
+    row = 0
+    while sequence.oversize_replayed(8.9)[1:]:
+        row += 1
+    assert row >= OVERSIZE_ROW_MAX
+    assert sequence.tick(9.0) == ()
+    assert sequence.tick(18.0) == (RequestReplay(row + 1),)
+    assert sequence.oversize_replayed(18.0) == (Doubt("oversize"), RequestReplay(row + 2))

@@ -5,13 +5,19 @@
  *
  * What an event means is written down in docs/design/index.md; this header says how to call.
  *
- * Threads. Any function may be called from any thread at any time on a live index, except
- * kvs_index_destroy, which nobody else may be beside or after. Writers (apply, clear, restart, doubt,
- * add, remove) and the audits (engine_status, medium_status, export) take turns. Readers (match, match_hashes, block_hashes)
- * run together, and beside a writer, which lets them in after at most KVS_SLICE_BLOCKS blocks.
+ * Threads. Any function may be called from any thread at any time on a live index, except kvs_index_destroy, which nobody
+ * else may be beside or after, and the loading of a snapshot, which wants the index for itself.
+ *     writers   apply, apply_many, clear, restart, doubt, confirm, engine_add, engine_remove      take turns, with each other
+ *     audits    engine_status, medium_status, export, engine_save, stats                          and with the writers
+ *     readers   match, match_hashes, block_hashes, trust, medium_name,      run together, beside audits, and beside a
+ *               adapter, adapter_engines, adapter_stores                      writer, which lets them in after at most
+ *               KVS_SLICE_BLOCKS blocks: they may see half of an event, never half of a block
  *
- * Failure. Every function that can fail returns a kvs_status. Unless its comment says otherwise, a
- * status other than KVS_OK means that nothing changed and no output was written.
+ * Failure. Every function that can fail returns a kvs_status. Unless its comment says otherwise, a status other than KVS_OK
+ * means that nothing changed and no output was written: so match, export, save. What an engine sends is never an error: it
+ * is applied, or skipped and counted, and trust in the record is lowered (kvs_index_apply). Where memory runs out in the
+ * middle of a change, the index knows less than before at worst, never something untrue, and trust says so. A broken
+ * invariant of our own stops the process: an index that might lie is worth nothing.
  *
  * Memory. Pointers passed in are borrowed for the call. What a function hands out names its free
  * function. Text is UTF-8 with an explicit length and is not NUL-terminated, unless it is said to be. */
@@ -306,12 +312,14 @@ kvs_status kvs_index_apply_many(kvs_index *index, size_t count, const uint32_t *
                                 const int64_t *sequences, kvs_applied *applied, size_t *done);
 
 /* The caller knows that the engine holds nothing on `medium` (NULL: on all, and then any next number
- * continues). Drops the entries; trust becomes exact.
+ * continues). Drops the entries; trust becomes exact. To take a holder away can need memory: without it part of the entries is
+ * left, and doubted.
  * KVS_ERR_ENGINE, KVS_ERR_ARGUMENT (the engine never named this medium). */
 kvs_status kvs_index_clear(kvs_index *index, uint32_t engine, const char *medium, size_t medium_bytes);
 
 /* The engine began a new life: everything learned of the old one is dropped, number 0 is expected.
- * Trust is partial until number 0 has been applied.  KVS_ERR_ENGINE. */
+ * Trust is partial until number 0 has been applied. What is left for want of memory is doubted, as by a clear.
+ * KVS_ERR_ENGINE. */
 kvs_status kvs_index_restart(kvs_index *index, uint32_t engine);
 
 /* Doubt all that is held on `medium` (NULL: on every medium): trust becomes stale, or partial where nothing is held.

@@ -15,10 +15,45 @@
  *                                         |-- gone: removals of the frame under way
  *                                         `-- orphans: blocks that wait for a predecessor
  *
- * What one step touches:
- *   store    one line of keys, and the record after the one before it in its run
- *   removal  one line of keys, and one record
- *   walk     12 B a block, in order; a probe where runs end; a holder set only where it differs from the block before
+ * A held block is in three places, each of which names the next. What is shared by all engines is told once:
+ *
+ *     engine hash, as      held: one for each             runs: one for all                  sets: one for all
+ *     the wire has it      engine and kind
+ *          |               [ bucket ]                     [ run | hashes | holder sets ]     [ holders ]
+ *          +-------------> engine hash -> slot ---------> slot -> block hash, set ---------> set -> (engine, kind)s
+ *                                                           ^
+ *     block hash of a      heads: one for all               |
+ *     prompt (hash.h) ---> block hash -> slot --------------+   only where the block before does not lead there
+ *
+ * Cache lines of 64 bytes that a step touches, in an index much larger than the caches. What is small or was touched by
+ * the step before is in the cache and not counted: directories, segments, steps from set to set, the record itself.
+ *
+ *                        store, one behind        removal           lookup: an engine    a step
+ *                        the other                                  hash's block         of a walk
+ *     bucket of `held`   2.7 found free,          1.3, written      1.3                  -
+ *                        one written
+ *     run                1/64                     1                 1                    1/64
+ *     block hash         1/8, written             1                 1                    1/8
+ *     holder set         1/16, written            1, written        -                    1/16
+ *     bucket of `heads`  1/24, one written        0 to 1.3          -                    1/48
+ *     the set's holders  where they differ from   where the step    -                    where they differ from
+ *                        the block before         is not known                           the block before
+ *     `gone`             -                        1/4, written      -                    -
+ *     in all, about      3                        4.5               3.3                  1/4
+ *
+ * Why so. Engine hashes are random, so finding one is a line of its own whatever the table; all that is known of the item
+ * is in that line. Nothing after it is a search: a slot is an address. Blocks of a prompt lie side by side, so what
+ * follows the block before is in the same lines. A removal lets go of its block at the end of the frame (gone.h), in the
+ * order told, which is mostly a prompt's from its end: then runs, hashes and sets are shared as by a store, and what is left
+ * is the bucket. A store asks for the buckets of its next 32 hashes before it needs them (store.c), a removal does not.
+ * How each of the three is laid out, and its arithmetic: segments.h, runs.h, sets.h; what was measured, and the layouts
+ * given up for it: docs/design/core.md.
+ *
+ * Files, from below; none calls what stands after it:
+ *     memory, pool, map; segments, keys; runs, sets, media; hash, clock
+ *     msgpack; values, tokens; event, batch, extras (decode.h)
+ *     index.h, locks; trust, names, adapters; holders; gone, orphans; entries; record, models; evict; store; apply
+ *     engines, stats, export, life; snapshot, loading_items, loading          prompt, walk, groups, match
  *
  * Locks. `writing` is held by one writer for a whole call. `state` is a read-write lock over all that
  * readers see: runs, sets, models, the list of engines, and of each record its kinds, groups, dialect and trust.
@@ -111,6 +146,8 @@ struct kvs__gone {
   uint8_t form;
   uint8_t hidden; /* the hash means another block now: only to be let go of */
 };
+
+_Static_assert(sizeof(struct kvs__gone) == 16, "four removals share a cache line");
 
 struct kvs__orphan {
   uint64_t key; /* the block that waits */

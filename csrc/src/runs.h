@@ -1,14 +1,22 @@
 /* Blocks, where they follow each other in prompts: in runs of up to 64 places.
  *
- *     run      present: a bit for each place that has a block
- *              one chunk: [ block hash, 8 B ] x room   [ holder set, 4 B ] x room      room = 2 .. 64
- *              the blocks that are present, packed in the order of their places
- *     slot     run << 6 | place: the number of a block for as long as anybody holds it
- *     heads    block hash -> slot, for every block that does not lie right behind its parent
+ *     run, 32 B                                       its chunk, here with room for 8: 96 B
+ *     [ hashes*          ] -----------------------> [ h0 | h1 | h3 | h4 | h5 |    |    |    ]   block hash, 8 B each
+ *     [ present ..111011 ]  a bit for each place     [s0|s1|s3|s4|s5|  |  |  ]                   holder set, 4 B each
+ *     [ headed  ..001001 ]  those found by `heads`
+ *     [ depth            ]  of place 0 in its prompt       nobody holds place 2, so it takes no room; what lies behind it
+ *     [ chunk, size      ]  room 2, 4, 6 .. 64             is a head
+ *
+ *     slot      run << 6 | place: the number of a block for as long as anybody holds it
+ *     heads     block hash -> slot, for every block that does not lie right behind its parent   (keys.h)
  *
  * A child of a run's block goes into the place right behind it if that is free, else it begins a run of its own. So a
  * walk along a prompt is a comparison with the next hash in the same few cache lines, and a probe of `heads` only where a
  * run ends or prompts part.
+ *
+ * Lines. A full run is 768 B: 8 lines of hashes and 4 of sets, read in order. With the run itself (half a line) and the
+ * probe that finds it, 64 steps of a walk touch 14 lines: one for every four or five blocks. To find one block by its slot is
+ * the run, a hash and a set: three lines, none of which is shared with a neighbour unless it is asked for as well.
  *
  * A block that nobody holds any more is taken out at once, and takes no room. If one lies right behind it, that one
  * becomes a head: its parent may come back elsewhere, and then it must be found all the same.
@@ -42,6 +50,8 @@ struct kvs__run {
 };
 
 _Static_assert(sizeof(struct kvs__run) == 32, "two runs share a cache line");
+_Static_assert(KVS__RUN_BLOCKS * (sizeof(uint64_t) + sizeof(uint32_t)) == 12 * 64,
+               "a full chunk is twelve lines");
 _Static_assert(KVS__RUNS_MAX < 1u << 28 && KVS__RUN_ROOMS <= 16, "a run's chunk and size fit their bits");
 
 struct kvs__runs {

@@ -1,12 +1,17 @@
 /* Holder sets: who holds a block, shared by all blocks that have the same holders.
  *
- *     slot      set number -> where it lies
- *     set       one chunk: [ hash 8 B | references 4 | count 4 | next 4 ][ holders, 4 B each, ascending ]
- *     by_hash   hash -> the first set number of that hash
+ *     number   slots, 16 B each            a set: one chunk of a pool
+ *     5 -----> [ set* | generation | .. ] -----> [ hash 8 | references 4 | count 4 | next 4 | holder 4 | holder 4 | ... ]
+ *                                                                                           ascending, (engine << 8 | kind)
+ *     by_hash   hash -> the first set number of that hash; sets of the same hash are chained by `next`
  *     steps     (set, holder) -> the set with it, or without it: the last of each place of a small table
  *
- * A holder is (engine << 8 | kind). A set is sorted, immutable and interned: equal sets are one set,
- * so a walk along a prompt sees "nothing changed" as one equal number. Set 0 is the empty set.
+ * A set is sorted, immutable and interned: equal sets are one set, so a walk along a prompt sees "nothing changed" as one
+ * equal number. Set 0 is the empty set.
+ *
+ * Lines. A store or removal beside one of its kind: a step (24 B, of 6 KB in all) and the reference counts of two sets. The
+ * first of a kind: by_hash, and both sets to compare or to copy, (20 + 4 x holders) / 64 lines each. A walk looks at a set
+ * only where its number differs from that of the block before.
  *
  * Few sets have many blocks each while prompts are whole, and then only time counts: a run of stores by one engine finds
  * its step remembered and costs one comparison a block. Once blocks have gone in any order, nearly every block has a set of
@@ -45,6 +50,8 @@ struct kvs__set_slot {
   uint32_t chunk; /* in the pool of its size; of a free number: the next free one */
 };
 
+_Static_assert(sizeof(struct kvs__set_slot) == 16, "four numbers share a cache line");
+
 /* Numbers are used again, so a step counts only with the generations it was noted in. */
 struct kvs__step {
   uint32_t set;
@@ -54,6 +61,8 @@ struct kvs__step {
   uint32_t result_generation;
   uint32_t added;
 };
+
+_Static_assert(sizeof(struct kvs__step) * KVS__STEPS == 6 << 10, "all steps fit a first-level cache");
 
 struct kvs__sets {
   struct kvs__set_slot *slots; /* 0 stays unused */

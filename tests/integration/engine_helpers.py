@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -27,6 +31,9 @@ FAST: dict[str, Any] = {
     "answer_tokens": 20,
 }
 PATIENCE_S = 50.0
+FREE_PORTS = ("--listen", "127.0.0.1:0", "--events", "tcp://127.0.0.1:0")
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("KVSYNC_")}
+"""Without what the shell of whoever runs the tests says of a daemon of theirs."""
 
 
 @dataclass
@@ -90,6 +97,33 @@ async def running_engine(**options: Any) -> AsyncIterator[Client]:
             for socket in sockets:
                 socket.close(0)
             context.term()
+
+
+@asynccontextmanager
+async def engine_process(*flags: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, Any]]:
+    """Run an engine in a process of its own, killed in the end if it still runs; with it what it said of itself."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "kvsync", "engine"), *flags, stdout=asyncio.subprocess.PIPE, env=ENVIRONMENT
+    )
+    try:
+        assert process.stdout is not None
+        yield process, json.loads(await process.stdout.readline())
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+@contextmanager
+def engine_beside(*flags: str) -> Iterator[tuple[subprocess.Popen[str], Any]]:
+    """The same on free ports, for tests without an event loop."""
+    command = [sys.executable, "-m", "kvsync", "engine", *FREE_PORTS, *flags]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT) as process:
+        try:
+            assert process.stdout is not None
+            yield process, json.loads(process.stdout.readline())
+        finally:
+            process.kill()
 
 
 def run(scenario: Callable[[], Awaitable[T]]) -> T:

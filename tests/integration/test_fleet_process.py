@@ -6,19 +6,17 @@ server's double for a cluster. What it costs when a pod dies is measured with a 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.integration.engine_helpers import engine_beside as engine
 from tests.integration.fleet_helpers import NAMESPACE, PODS, Cluster
-from tests.integration.test_serve_process import ENVIRONMENT, serving
+from tests.integration.test_serve_process import serving
 
 from kvsync.testing.apiserver.process import ApiServerProcess
 
@@ -32,18 +30,6 @@ def server(tmp_path: Path) -> Iterator[ApiServerProcess]:
     """A cluster of the test's own."""
     with ApiServerProcess(tmp_path) as server:
         yield server
-
-
-@contextmanager
-def engine(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
-    """A running engine, and where it listens."""
-    command = [sys.executable, "-m", "kvsync", "engine", "--listen", "127.0.0.1:0", "--events", "tcp://127.0.0.1:0"]
-    with subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, text=True, env=ENVIRONMENT) as process:
-        try:
-            assert process.stdout is not None
-            yield process, json.loads(process.stdout.readline())
-        finally:
-            process.kill()
 
 
 def places(ready: dict[str, Any]) -> dict[str, str]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
+from tests.integration.engine_helpers import FREE_PORTS, engine_process
 from tests.integration.serve_helpers import until
 from tests.integration.stream_helpers import in_time
 
@@ -36,20 +35,9 @@ SYSTEM = {"role": "system", "content": "You are brief. " * 40}
 @asynccontextmanager
 async def engine(name: str, *flags: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, Pod]]:
     """A simulated engine in a process of its own, killed in the end if it still runs."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "kvsync", "engine", "--listen", "127.0.0.1:0", "--events", "tcp://127.0.0.1:0"),
-        *(*FAST, *flags),
-        stdout=asyncio.subprocess.PIPE,
-    )
-    try:
-        assert process.stdout is not None
-        ready = json.loads(await process.stdout.readline())
+    async with engine_process(*FREE_PORTS, *FAST, *flags) as (process, ready):
         fields = {"name": name, "http": ready["http"], "model": MODEL, "events": ready["events"][0]}
         yield process, pod_of(fields | ({"replay": ready["replay"][0]} if ready["replay"] else {}), name)
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
 
 
 @dataclass(slots=True)

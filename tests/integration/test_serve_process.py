@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -17,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.integration.engine_helpers import ENVIRONMENT, engine_beside
 
 POD = "name=a,http=http://127.0.0.1:9,model=m"
 WITHIN_S = 20.0
-ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("KVSYNC_")}
 
 
 def command(*arguments: str) -> list[str]:
@@ -68,26 +67,18 @@ def test_it_says_where_it_listens_and_ends_when_told(number: signal.Signals) -> 
 @contextmanager
 def slow_answer(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], Any]]:
     """A daemon in the middle of a streamed answer of about two seconds, and that answer."""
-    engine = [sys.executable, "-m", "kvsync", "engine", "--listen", "127.0.0.1:0", "--events", "tcp://127.0.0.1:0"]
-    with subprocess.Popen(
-        [*engine, "--decode-rate", "20", "--answer-tokens", "40"], stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
-    ) as process:
-        try:
-            assert process.stdout is not None
-            url = json.loads(process.stdout.readline())["http"]
-            pod = f"name=a,http={url},model=simulated"
-            with serving("--pod", pod, "--listen", "127.0.0.1:0", *arguments) as (daemon, ready):
-                asked = {"model": "simulated", "prompt": "hi", "max_tokens": 40, "stream": True}
-                request = urllib.request.Request(
-                    f"{ready['http']}/v1/completions",
-                    data=json.dumps(asked).encode(),
-                    headers={"Content-Type": "application/json"},
-                )
-                with urllib.request.urlopen(request, timeout=WITHIN_S) as answer:
-                    answer.readline()
-                    yield daemon, answer
-        finally:
-            process.kill()
+    with engine_beside("--decode-rate", "20", "--answer-tokens", "40") as (_, there):
+        pod = f"name=a,http={there['http']},model=simulated"
+        with serving("--pod", pod, "--listen", "127.0.0.1:0", *arguments) as (daemon, ready):
+            asked = {"model": "simulated", "prompt": "hi", "max_tokens": 40, "stream": True}
+            request = urllib.request.Request(
+                f"{ready['http']}/v1/completions",
+                data=json.dumps(asked).encode(),
+                headers={"Content-Type": "application/json"},
+            )
+            with urllib.request.urlopen(request, timeout=WITHIN_S) as answer:
+                answer.readline()
+                yield daemon, answer
 
 
 def test_a_running_answer_is_let_end() -> None:

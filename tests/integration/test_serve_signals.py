@@ -6,11 +6,12 @@ import asyncio
 
 import pytest
 from tests.integration.serve_helpers import MODEL, daemon, make_pod, until
-from tests.integration.test_serve_engine import engine, following
+from tests.integration.test_serve_engine import Daemon, engine, following
 
 from kvsync.engine.metrics import exposition
 from kvsync.engine.options import EngineOptions
 from kvsync.engine.process import SimulatedEngine
+from kvsync.fleet import Pod
 from kvsync.serve.engine_metrics import Reading, Sleep, read_metrics, with_sleep
 from kvsync.serve.reconcile import Cause
 from kvsync.serve.signals import PAGE_BYTES_MAX
@@ -22,6 +23,15 @@ ASK = [{"role": "user", "content": "Why is the sky blue? " * 20}]
 PROMPT = list(range(1_000, 1_160))
 SOON = 0.05
 """So often the pods of these tests are asked, in seconds."""
+
+
+async def asks_anew(here: Daemon, pod: Pod) -> None:
+    """Ask what the engine had in its cache before: it has not, and then the record is what it holds, exactly."""
+    _, _, cached = await here.chat(ASK)
+    assert cached == 0
+    truth = await here.truth(pod)
+    record = await here.get(f"{here.url}/v1/blocks?pod={pod.name}&rank=0")
+    assert (record["media"], record["trust"]) == (truth["media"], "exact")
 
 
 def test_the_simulated_engine_speaks_as_vllm() -> None:
@@ -58,11 +68,7 @@ def test_a_sleeping_engine_is_doubted_and_gets_no_requests() -> None:
             async with here.client.post(f"{a.http}/wake_up") as response:
                 assert response.status == 200
             await until(lambda: health.is_up("a"))
-            _, _, cached = await here.chat(ASK)
-            assert cached == 0
-            truth = await here.truth(a)
-            record = await here.get(f"{here.url}/v1/blocks?pod=a&rank=0")
-            assert (record["media"], record["trust"]) == (truth["media"], "exact")
+            await asks_anew(here, a)
 
     asyncio.run(story())
 
@@ -76,11 +82,7 @@ def test_a_reset_that_nobody_announced_heals_with_the_next_request() -> None:
             await here.truth(a)
             async with here.client.post(f"{a.http}/reset_prefix_cache") as response:
                 assert (await response.json())["success"]
-            _, _, cached = await here.chat(ASK)
-            assert cached == 0
-            truth = await here.truth(a)
-            record = await here.get(f"{here.url}/v1/blocks?pod=a&rank=0")
-            assert (record["media"], record["trust"]) == (truth["media"], "exact")
+            await asks_anew(here, a)
 
     asyncio.run(story())
 

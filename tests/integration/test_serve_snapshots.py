@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -15,13 +14,12 @@ from random import Random
 from typing import Any
 
 import aiohttp
-from tests.integration.engine_helpers import Client, running_engine
+from tests.integration.engine_helpers import ENVIRONMENT, Client, running_engine
 from tests.integration.ports import free_ports
 from tests.integration.stream_helpers import IDLE_S, in_time
 
 from kvsync.index import SnapshotFile
 
-ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("KVSYNC_")}
 MODEL = "simulated"
 PATIENCE_S = 30.0
 SEED = 20260102

@@ -3,33 +3,18 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import zmq
+from tests.integration.engine_helpers import engine_beside as engine
 from tests.integration.stream_helpers import ENGINE, QUICK, QUICK_SEQUENCE, wait_for, wait_until
 
 from kvsync.index import Index
 from kvsync.stream.endpoints import Source
 from kvsync.stream.options import Curve, SubscriberOptions
 from kvsync.stream.subscriber import Subscriber
-
-
-@contextmanager
-def engine(*arguments: str) -> Iterator[dict[str, list[str]]]:
-    """A running engine, and where it is."""
-    command = [sys.executable, "-m", "kvsync", "engine", "--listen", "127.0.0.1:0", "--events", "tcp://127.0.0.1:0"]
-    with subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield json.loads(process.stdout.readline())
-        finally:
-            process.kill()
 
 
 def options(curve: Curve | None) -> SubscriberOptions:
@@ -50,7 +35,7 @@ def keys(tmp_path: Path) -> tuple[Path, bytes]:
 def test_events_and_replays_come_through(keys: tuple[Path, bytes]) -> None:
     """What was published before we came, by replay, and what comes then, live."""
     path, public = keys
-    with engine("--curve-key", str(path)) as ready, Index(seed=1) as index:
+    with engine("--curve-key", str(path)) as (_, ready), Index(seed=1) as index:
 
         def complete(prompt: str) -> None:
             body = json.dumps({"model": "simulated", "prompt": prompt, "max_tokens": 1}).encode()
@@ -72,7 +57,7 @@ def test_events_and_replays_come_through(keys: tuple[Path, bytes]) -> None:
 def test_a_wrong_key_is_named_as_such(keys: tuple[Path, bytes]) -> None:
     """And nothing is heard."""
     path, _ = keys
-    with engine("--curve-key", str(path)) as ready, Index(seed=1) as index:
+    with engine("--curve-key", str(path)) as (_, ready), Index(seed=1) as index:
         other = Curve(zmq.curve_keypair()[1], zmq.curve_keypair()[0])
         for curve, said in ((other, "has another CURVE key than ours"), (None, "wants CURVE, and we have no key")):
             with Subscriber(index, options(curve)) as subscriber:
@@ -83,7 +68,7 @@ def test_a_wrong_key_is_named_as_such(keys: tuple[Path, bytes]) -> None:
 
 def test_an_engine_without_a_key_is_named_as_such() -> None:
     """Who wants encryption does not fall back to none."""
-    with engine() as ready, Index(seed=1) as index:
+    with engine() as (_, ready), Index(seed=1) as index:
         curve = Curve(zmq.curve_keypair()[1], zmq.curve_keypair()[0])
         with Subscriber(index, options(curve)) as subscriber:
             subscriber.add(Source(ENGINE, "simulated", ready["events"][0]))

@@ -7,8 +7,6 @@ And in time: `pytest -s` prints how long each takes, from the first answered req
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,6 +18,7 @@ import aiohttp
 import pytest
 import zmq
 import zmq.asyncio
+from tests.integration.engine_helpers import engine_process
 from tests.integration.ports import free_ports
 from tests.integration.serve_helpers import until
 from tests.integration.stream_helpers import FLOWING_S, QUICK, in_time
@@ -65,17 +64,8 @@ async def engine(*flags: str, at: Ready | None = None) -> AsyncIterator[Ready]:
     else:
         listen, events, replay = at.http[7:], at.events[0], at.replay[0]
     where = ["--listen", listen, "--events", events, "--replay", replay]
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "kvsync", "engine", *where, *SMALL, *flags), stdout=asyncio.subprocess.PIPE
-    )
-    try:
-        assert process.stdout is not None
-        said = json.loads(await process.stdout.readline())
+    async with engine_process(*where, *SMALL, *flags) as (process, said):
         yield Ready(process, said["http"], said["events"], said["replay"])
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
 
 
 @dataclass(slots=True)

@@ -50,6 +50,15 @@ class Engines:
         spec = ModelSpec(base="m", kind="remote", endpoints=endpoints, timeout_seconds=timeout)
         return RemoteBackend(spec, client=self, clock=lambda: self.now)
 
+    def given_up(self, endpoint: str) -> RemoteBackend:
+        """A backend whose one engine failed until it is left alone."""
+        self.answers[endpoint] = fail
+        backend = self.backend(endpoint)
+        for _ in range(FAILURES_TO_OPEN):
+            with pytest.raises(TokenizeError):
+                backend.encode("hi")
+        return backend
+
     def prompts_to(self, base: str) -> int:
         """How many prompts an engine was asked for, beside probes."""
         return sum(url == base and asked.get("prompt") != PROBE for url, asked in self.asked)
@@ -149,11 +158,7 @@ def test_a_refusal_is_the_answer() -> None:
 def test_a_breaker_opens_after_failures_and_tries_one_call_later() -> None:
     """A failing engine is left alone for a while, fails at once meanwhile, and is taken back once one call succeeds."""
     engines = Engines()
-    engines.answers[A] = fail
-    backend = engines.backend(A)
-    for _ in range(FAILURES_TO_OPEN):
-        with pytest.raises(TokenizeError):
-            backend.encode("hi")
+    backend = engines.given_up(A)
     asked = len(engines.asked)
     with pytest.raises(TokenizeError, match="no answer in time"):
         backend.encode("hi")
@@ -250,11 +255,7 @@ def test_two_engines_that_disagree_are_both_doubted() -> None:
 def test_an_error_of_ours_leaves_no_engine_marked_as_being_tried() -> None:
     """Whatever comes out of a call, the engine can be asked again."""
     engines = Engines()
-    engines.answers[A] = fail
-    backend = engines.backend(A)
-    for _ in range(FAILURES_TO_OPEN):
-        with pytest.raises(TokenizeError):
-            backend.encode("hi")
+    backend = engines.given_up(A)
     engines.now += OPEN_SECONDS
 
     def interrupt(_asked: dict[str, Any]) -> tuple[int, bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from array import array
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -27,6 +28,17 @@ WORDS = cuts([(LOWER, SPACE)])
 def letters(text: str) -> array[int]:
     """A tokenizer that is safe to cut anywhere."""
     return array("I", map(ord, text))
+
+
+def listening() -> tuple[list[str], Callable[[str], array[int]]]:
+    """That tokenizer, and the texts that it was given."""
+    asked: list[str] = []
+
+    def encode(text: str) -> array[int]:
+        asked.append(text)
+        return letters(text)
+
+    return asked, encode
 
 
 def make_backend(name: str, folder: Path) -> HfBackend | VocabularyBackend | MistralBackend:
@@ -83,12 +95,7 @@ def test_a_cache_gives_a_fresh_runs_ids(name: str, tmp_path: Path) -> None:
 
 def test_what_is_shared_is_tokenized_once() -> None:
     """The next turn costs its own text, and the segment before it where that has grown; all is counted."""
-    asked: list[str] = []
-
-    def encode(text: str) -> array[int]:
-        asked.append(text)
-        return letters(text)
-
+    asked, encode = listening()
     cache = SegmentCache(encode, WORDS, span=10)
     turn = "the quick brown fox jumps over the lazy dog"
     assert cache.encode(turn) == letters(turn)
@@ -106,12 +113,7 @@ def test_what_is_shared_is_tokenized_once() -> None:
 
 def test_a_segment_that_comes_twice_in_a_text_is_tokenized_once() -> None:
     """Text that repeats itself costs its segments once, also the first time."""
-    asked: list[str] = []
-
-    def encode(text: str) -> array[int]:
-        asked.append(text)
-        return letters(text)
-
+    asked, encode = listening()
     text = "aa" + " aa" * 7 + " "
     assert SegmentCache(encode, WORDS, span=2).encode(text) == letters(text)
     assert asked == ["aa", " aa", " "]
@@ -139,12 +141,7 @@ def test_without_cuts_no_long_text_is_kept() -> None:
 
 def test_the_end_of_a_text_is_kept() -> None:
     """A text that comes again costs nothing, also behind its last cut."""
-    asked: list[str] = []
-
-    def encode(text: str) -> array[int]:
-        asked.append(text)
-        return letters(text)
-
+    asked, encode = listening()
     cache = SegmentCache(encode, WORDS, span=10)
     text = "the quick brown fox jumps"
     assert cache.encode(text) == cache.encode(text) == letters(text)
@@ -153,12 +150,7 @@ def test_the_end_of_a_text_is_kept() -> None:
 
 def test_a_text_behind_an_empty_line_is_known_from_when_it_stood_alone() -> None:
     """A question with a system prompt before it costs nothing more without, nor the other way round."""
-    asked: list[str] = []
-
-    def encode(text: str) -> array[int]:
-        asked.append(text)
-        return letters(text)
-
+    asked, encode = listening()
     question, system = "the quick brown fox jumps over the lazy dog again", "be brief and kind\n\n"
     cache = SegmentCache(encode, WORDS, span=16)
     cache.encode(system + question)

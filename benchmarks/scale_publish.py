@@ -98,7 +98,10 @@ class Engines:
 
     def _hear(self, fd: int) -> None:
         subscriber, heard = self._came[fd]
-        data = subscriber.recv(READ_BYTES)
+        try:
+            data = subscriber.recv(READ_BYTES)
+        except ConnectionResetError:
+            data = b""
         if not data:
             self._poll.unregister(fd)
         heard += data

@@ -22,6 +22,10 @@ from kvsync.types import Engine
 KEYS = ("name", "http", "model", "events", "replay", "ranks", "topic", "bind", "loras")
 NEEDED = ("name", "http", "model")
 RANKS_MAX = 1024
+SHOWN = 40
+
+NAME_MAX = 1024
+"""Characters of a model's or an adapter's name."""
 
 _NAME = re.compile(r"[!-+\--<>-~]{1,253}")  # visible ASCII but for , and =: it goes into flags, headers and labels
 
@@ -156,7 +160,7 @@ def pod_of(fields: Mapping[str, object], where: str, *, needs_model: bool = True
     pod = Pod(
         name=_name(fields["name"], where),
         http=check_http(_text(fields, "http", where), f"{where}: http"),
-        model=_text(fields, "model", where),
+        model=_model(fields, where),
         events=_text(fields, "events", where) if "events" in fields else None,
         replay=_text(fields, "replay", where) if "replay" in fields else None,
         ranks=ranks,
@@ -188,6 +192,18 @@ def _text(fields: Mapping[str, object], key: str, where: str) -> str:
     return value
 
 
+def is_visible(name: str) -> bool:
+    """Whether a model or an adapter may be called so: it stands in logs, pages and requests."""
+    return 0 < len(name) <= NAME_MAX and name.isprintable()
+
+
+def _model(fields: Mapping[str, object], where: str) -> str:
+    model = _text(fields, "model", where)
+    if model and not is_visible(model):
+        raise ConfigError(f"{where}: model is {model[:SHOWN]!r}; give up to {NAME_MAX} visible characters")
+    return model
+
+
 def _name(value: object, where: str) -> str:
     if not isinstance(value, str) or not _NAME.fullmatch(value):
         raise ConfigError(
@@ -215,6 +231,9 @@ def _loras(value: object, where: str) -> tuple[str, ...]:
     names = value.split("+") if isinstance(value, str) else value
     if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) and name for name in names):
         raise ConfigError(f"{where}: loras is {value!r}; give adapter names joined by +, as in loras=a1+a2")
+    for name in names:
+        if not is_visible(name):
+            raise ConfigError(f"{where}: adapter {name[:SHOWN]!r} is no name; give up to {NAME_MAX} visible characters")
     if len(set(names)) != len(names):
         raise ConfigError(f"{where}: loras {value!r} names an adapter twice; name it once")
     return tuple(names)

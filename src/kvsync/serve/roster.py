@@ -20,12 +20,14 @@ class Learned:
     """
     What a pod's `/v1/models` lists: base models, and the adapters that are loaded.
 
-    `adapter_stores` is what the index's count was then: what events named before has been said better since.
+    `odd` are names that it lists and that are none: nobody is sent there for them. `adapter_stores` is what the index's
+    count was then: what events named before has been said better since.
     """
 
     models: tuple[str, ...] = ()
     loras: tuple[str, ...] = ()
     adapter_stores: int = 0
+    odd: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)

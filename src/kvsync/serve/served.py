@@ -15,6 +15,7 @@ from typing import Any
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
 from kvsync.fleet import Finding, Pod
+from kvsync.fleet.pod import NAME_MAX, is_visible
 from kvsync.serve.roster import Learned
 
 ASK_TIMEOUT_S = 2.0
@@ -26,6 +27,7 @@ ASK_ANEW_S = 15.0
 
 ASKED_PER_S = 50.0
 NAMES_SHOWN = 8
+NAME_SHOWN = 40
 LORAS_MAX = 10_000
 """Names that are taken of one pod's list: what it says is a stranger's word."""
 
@@ -91,12 +93,20 @@ def listed(document: Any) -> Learned | None:
     named = [entry for entry in entries if isinstance(entry.get("id"), str) and entry["id"]][:LORAS_MAX]
     if not named:
         return None
-    models = tuple(entry["id"] for entry in named if not entry.get("parent"))
-    return Learned(models, tuple(entry["id"] for entry in named if entry.get("parent")))
+    odd = tuple(entry["id"] for entry in named if not is_visible(entry["id"]))
+    sound = [entry for entry in named if is_visible(entry["id"])]
+    models = tuple(entry["id"] for entry in sound if not entry.get("parent"))
+    return Learned(models, tuple(entry["id"] for entry in sound if entry.get("parent")), odd=odd)
 
 
 def finding_of(pod: Pod, learned: Learned | None, status: int) -> Finding | None:
     """What is wrong with a pod of this description that lists these; None where nothing is, or nothing was said."""
+    if learned is not None and learned.odd:
+        text = (
+            f"its /v1/models lists {len(learned.odd)} names that are none, such as {learned.odd[0][:NAME_SHOWN]!r};"
+            f" they are passed over: give the engine names of up to {NAME_MAX} visible characters"
+        )
+        return Finding("models", pod.name, "odd_name", text)
     if learned is None or not learned.models:
         if pod.model:
             return None

@@ -84,6 +84,9 @@ def test_a_pod_has_an_engine_and_a_source_for_each_rank() -> None:
         (SHORT + ",bind=1", "'bind' is of no use without events"),
         (SHORT + ",events=tcp://h:1,bind=yes", "bind is 'yes'"),
         (SHORT + ",events=tcp://h:5557,replay=tcp://h:5558,ranks=2", "at least 2 ports apart"),
+        ("name=a,http=http://h,model=m\nm", "model is 'm\\nm'; give up to 1024 visible characters"),
+        ("name=a,http=http://h,model=" + "m" * 2000, "visible characters"),
+        (SHORT + ",loras=x\x00", "adapter 'x\\x00' is no name"),
         (SHORT + ",loras=x++y", "loras is 'x++y'"),
         (SHORT + ",loras=x+x", "twice"),
         (SHORT + ",loras=m", "cannot be one of its adapters"),
@@ -94,7 +97,7 @@ def test_what_cannot_be_used_is_named(text: str, says: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_pod(text)
     assert says in str(caught.value)
-    assert text in str(caught.value)
+    assert repr(text)[1:-1] in str(caught.value)
 
 
 def test_a_password_in_an_address_is_not_repeated() -> None:

@@ -19,6 +19,17 @@ POD = Pod("a", "http://h", "llama", loras=("l",))
     [
         ({"data": [{"id": "llama"}, {"id": "l", "parent": "llama"}]}, Learned(("llama",), ("l",))),
         ({"data": [{"id": "llama", "parent": None}, {"object": "model"}, 7]}, Learned(("llama",))),
+        (
+            {
+                "data": [
+                    {"id": "llama"},
+                    {"id": 'a"\n{x="1"}'},
+                    {"id": "x" * 2000, "parent": "llama"},
+                    {"id": "modèle ü"},
+                ]
+            },
+            Learned(("llama", "modèle ü"), odd=('a"\n{x="1"}', "x" * 2000)),
+        ),
         ({"data": []}, None),
         ({"data": "llama"}, None),
         ({"error": {"message": "no token"}}, None),
@@ -40,6 +51,14 @@ def test_a_model_that_is_not_listed_is_told_with_those_that_are() -> None:
     assert "'l'" in str(finding_of(POD, Learned(("llama",)), 200))
     assert finding_of(POD, Learned(("llama",), ("l", "other")), 200) is None
     assert finding_of(POD, None, 401) is None
+
+
+def test_a_name_that_is_none_is_told() -> None:
+    """What cannot be shown or is endless is nobody's name; what else the pod lists counts."""
+    finding = finding_of(POD, Learned(("llama",), ("l",), odd=("\x1b[31m",)), 200)
+    assert finding is not None
+    assert finding.reason == "odd_name"
+    assert "'\\x1b[31m'" in finding.text
 
 
 def test_a_pod_whose_model_nobody_names_is_told() -> None:

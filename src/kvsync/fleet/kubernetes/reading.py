@@ -15,10 +15,9 @@ from typing import Any, Final
 from kvsync.errors import ConfigError
 from kvsync.fleet.finding import Finding
 from kvsync.fleet.kubernetes import labels
-from kvsync.fleet.pod import Pod, pod_of
+from kvsync.fleet.pod import NAME_MAX, SHOWN, Pod, is_visible, pod_of
 
 SOURCE: Final = "kubernetes"
-TEXT_MAX: Final = 1024
 PORT_MAX: Final = 65_535
 
 
@@ -123,17 +122,17 @@ class _Said:
         return streams
 
     def _model(self) -> str:
-        model = self._ours(labels.MODEL) or self.labels.get(labels.AIBRIX_MODEL, "")
-        if len(model) > TEXT_MAX or not model.isprintable():
+        model = self._ours(labels.MODEL)
+        if model and not is_visible(model):
             raise ConfigError(
-                f"{self._where(labels.MODEL)} is {model[:40]!r}; give up to {TEXT_MAX} visible characters"
+                f"{self._where(labels.MODEL)} is {model[:SHOWN]!r}; give up to {NAME_MAX} visible characters"
             )
-        return model
+        return model or self.labels.get(labels.AIBRIX_MODEL, "")
 
     def _loras(self) -> tuple[str, ...]:
         text = self._ours(labels.LORAS)
         named = text.split("+") if text else []
-        if any(not name or not name.isprintable() for name in named):
+        if not all(named):
             raise ConfigError(f"{self._where(labels.LORAS)} is {text!r}; give adapter names joined by +, as in a1+a2")
         label = self.labels.get(labels.AIBRIX_LORA)
         return tuple(dict.fromkeys([*named, *([label] if label else [])]))

@@ -21,7 +21,7 @@ from kvsync.serve.app import running
 from kvsync.serve.parts import Parts
 from kvsync.serve.settings import load_settings
 from kvsync.stream.endpoints import Source
-from kvsync.stream.status import StreamStatus
+from kvsync.stream.status import Pulse, StreamStatus
 from kvsync.types import Bookmark, Engine
 
 BLOCK = 16
@@ -86,6 +86,10 @@ class MadeUpStreams:
     def status(self) -> Mapping[Engine, StreamStatus]:
         """What the test said."""
         return dict(self.statuses)
+
+    def pulses(self) -> Mapping[Engine, Pulse]:
+        """The little of it that is looked at often."""
+        return {engine: Pulse(status.connected, status.restarts) for engine, status in self.statuses.items()}
 
 
 @dataclass(slots=True)

@@ -103,7 +103,7 @@ class Api:
         return web.json_response(answer, status=200 if told["ready"] else 503)
 
     async def metrics(self, _request: web.Request) -> web.Response:
-        return web.Response(body=self._parts.metrics.render(), headers={"Content-Type": CONTENT_TYPE})
+        return web.Response(body=await self._parts.metrics.page(), headers={"Content-Type": CONTENT_TYPE})
 
     async def _consider(self, prompt: Prompt) -> tuple[Ask, tuple[Candidate, ...], dict[str, Any]]:
         """Who could take it; and, where its tokens are not to be had, why only load counts."""

@@ -4,13 +4,20 @@ The daemon's figures, in a registry of their own: counted where things happen, a
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
+from time import perf_counter
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+PIECE_SAMPLES = 500
+SLICE_S = 0.004
+REST = 3.0
+"""How long a rest is, in times of the slice before it."""
 
 _FAST = (0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1)
 _SLOW = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -56,8 +63,23 @@ class Metrics:
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
         return Histogram(f"kvsync_{name}", text, labels, buckets=buckets, registry=self.registry)
 
-    def render(self) -> bytes:
-        return generate_latest(self.registry)
+    async def page(self) -> bytes:
+        """
+        Everything in Prometheus' text form, written in slices with rests between.
+
+        A thousand engines are a hundred thousand lines. Written in one go they would keep requests waiting for half a
+        second, and events for longer: the thread that follows them gets the interpreter for an instant in 5 ms then.
+        """
+        pieces: list[bytes] = []
+        began = perf_counter()
+        for metric in self.registry.collect():
+            for piece in written(metric):
+                pieces.append(piece)
+                worked_s = perf_counter() - began
+                if worked_s > SLICE_S:
+                    await asyncio.sleep(REST * worked_s)
+                    began = perf_counter()
+        return b"".join(pieces)
 
     def compare(self, pod: str, predicted: int, actual: int) -> None:
         """What was predicted to be cached, and what was."""
@@ -65,6 +87,26 @@ class Metrics:
         self.actual_tokens.labels(pod).inc(actual)
         if predicted != actual:
             self.mispredicted.labels(pod, "more" if actual > predicted else "fewer").inc()
+
+
+def written(metric: Metric) -> Iterator[bytes]:
+    """A family as text, `PIECE_SAMPLES` at a time."""
+    for at in range(0, max(1, len(metric.samples)), PIECE_SAMPLES):
+        part = Metric(metric.name, metric.documentation, metric.type, metric.unit)
+        part.samples = metric.samples[at : at + PIECE_SAMPLES]
+        text = generate_latest(_One(part))
+        yield text if at == 0 else b"".join(line for line in text.splitlines(keepends=True) if line[:1] != b"#")
+
+
+class _One(CollectorRegistry):
+    """A registry of what has been collected already."""
+
+    def __init__(self, metric: Metric) -> None:
+        super().__init__()
+        self._metric = metric
+
+    def collect(self) -> Iterator[Metric]:
+        yield self._metric
 
 
 class FleetCollector(Collector):

@@ -17,8 +17,8 @@ from kvsync.serve import fleet
 from kvsync.serve.absence import PATIENCE_S, Absence, News
 from kvsync.serve.health import NOT_SEEN
 from kvsync.serve.parts import Parts
-from kvsync.serve.ports import StreamView
 from kvsync.serve.served import ServedModels
+from kvsync.stream.status import Pulse
 from kvsync.types import Engine
 
 LOOK_EVERY = 0.2
@@ -69,28 +69,29 @@ class Monitor:
 
     def look(self) -> None:
         """Take the streams' state over into health."""
-        status, now = self._parts.streams.status(), self._parts.clock()
+        pulses, now = self._parts.streams.pulses(), self._parts.clock()
         self._absence.keep_only(set(self._parts.pods))
         for pod in self._parts.pods.values():
-            views = [status[engine] for engine in pod.engines if engine in status]
-            if pod.events is not None and len(views) == pod.ranks:
+            of_pod = [pulses[engine] for engine in pod.engines if engine in pulses]
+            if pod.events is not None and len(of_pod) == pod.ranks:
                 was_up = self._parts.health.is_up(pod.name)
-                self._parts.health.events(pod.name, [view.connected for view in views], now)
+                self._parts.health.events(pod.name, [pulse.connected for pulse in of_pod], now)
                 self._tell(pod.name, was_up)
-                self._tell_events(pod, views, now)
-        for engine, view in status.items():
-            if view.restarts != self._restarts.setdefault(engine, view.restarts):
-                self._restarts[engine] = view.restarts
+                self._tell_events(pod, of_pod, now)
+        for engine, pulse in pulses.items():
+            if pulse.restarts != self._restarts.setdefault(engine, pulse.restarts):
+                self._restarts[engine] = pulse.restarts
                 self._parts.router.own_picks.forget(engine)
 
-    def _tell_events(self, pod: Pod, views: Sequence[StreamView], now: float) -> None:
+    def _tell_events(self, pod: Pod, pulses: Sequence[Pulse], now: float) -> None:
         """Say once that a pod's events are missing, and once that they came."""
-        missing = next((number for number, view in enumerate(views) if not view.connected), None)
+        missing = next((number for number, pulse in enumerate(pulses) if not pulse.connected), None)
         news = self._absence.look(pod.name, connected=missing is None, now=now)
         if news is News.CAME:
             _logger.info("pod %s: events are connected", pod.name, extra={"pod": pod.name, "events": pod.events})
         elif news is News.MISSING and missing is not None:
             endpoint = pod.sources[missing].events
+            stream = self._parts.streams.status().get(pod.engines[missing])
             _logger.warning(
                 "pod %s: no event connection to %s for %g s; %s. Without events it is routed to by our own picks",
                 pod.name,
@@ -99,7 +100,7 @@ class Monitor:
                 "check that the engine connects to us there"
                 if pod.bind
                 else "check that the engine publishes there (vLLM: --kv-events-config) and the port can be reached",
-                extra={"pod": pod.name, "events": endpoint, "error": views[missing].error},
+                extra={"pod": pod.name, "events": endpoint, "error": stream and stream.error},
             )
 
     async def _knock(self, name: str) -> None:

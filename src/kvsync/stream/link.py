@@ -45,7 +45,7 @@ from kvsync.stream.sockets import (
     WatchedSocket,
     size_of,
 )
-from kvsync.stream.status import StreamStatus
+from kvsync.stream.status import Pulse, StreamStatus
 from kvsync.stream.target import LiveTarget, carry_out
 from kvsync.types import Engine
 
@@ -192,6 +192,10 @@ class Link:
                 replay_available=sequence.replay_available,
                 rebuilds=counters.rebuilds,
             )
+
+    def pulse(self) -> Pulse:
+        """What can be seen in passing, a turn too early perhaps: nobody waits for it."""
+        return Pulse(self._sequence.connected, self._sequence.counters.restarts)
 
     def bookmark(self) -> Bookmark | None:
         """Where a later process may go on."""

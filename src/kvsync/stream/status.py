@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from kvsync.types import Engine
 
@@ -44,3 +45,10 @@ class StreamStatus:
     error: str | None
     replay_available: bool | None
     rebuilds: int = 0
+
+
+class Pulse(NamedTuple):
+    """The little of it that is looked at often: whether the engine is connected, and how often it began anew."""
+
+    connected: bool
+    restarts: int

@@ -36,7 +36,7 @@ from kvsync.stream.replays import Turns, Urgency
 from kvsync.stream.runs import Runs
 from kvsync.stream.sequence import Bookmark
 from kvsync.stream.sockets import WatchedSocket, new_context
-from kvsync.stream.status import StreamStatus
+from kvsync.stream.status import Pulse, StreamStatus
 from kvsync.stream.target import LiveTarget
 from kvsync.types import Engine
 
@@ -155,6 +155,10 @@ class Subscriber:
         """Every engine's stream as it is now."""
         now = time.monotonic()
         return {link.source.engine: link.status(now) for link in self._followed()}
+
+    def pulses(self) -> dict[Engine, Pulse]:
+        """Whether each engine is connected, and how often it began anew: cheap, for those who look all the time."""
+        return {link.source.engine: link.pulse() for link in self._followed()}
 
     def bookmarks(self) -> dict[Engine, Bookmark]:
         """Where a later process may go on, for every engine that has sent something."""

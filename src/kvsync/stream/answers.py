@@ -203,8 +203,12 @@ class Answers:
 
     def _begins_again(self, out: list[Instruction], number: int) -> bool:
         self.owes = False
-        if number == 0 or self._life.last is None:
-            self._life.begin_again(out)
+        life = self._life
+        if number == 0 or life.last is None:
+            life.begin_again(out)
+            return True
+        if life.has_given_up:
+            life.go_back()
             return True
         # The beginning is gone for good: the record stays as it is, and the rest of the answer is known.
         self.asked, self.available = None, True

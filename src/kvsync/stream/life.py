@@ -19,7 +19,9 @@ NEVER_MAX = 1_024
 """Over-size numbers remembered; a publisher that sends more of them has stopped being followable."""
 
 REBUILT = "built anew from the beginning"
-"""Why a record is dropped within a life."""
+MISSED = "the beginning of the new life was missed"
+WITHIN_A_LIFE = frozenset({REBUILT, MISSED})
+"""Why a record is dropped although its engine lives on: to be filled again, or because it was empty too soon."""
 
 
 class Life:
@@ -66,6 +68,11 @@ class Life:
     def is_behind(self) -> bool:
         """Whether the live stream has shown a number that is not applied yet."""
         return self.live_last is not None and (self.applied is None or self.applied < self.live_last)
+
+    @property
+    def has_given_up(self) -> bool:
+        """Whether numbers behind the last batch applied were passed over."""
+        return self.applied is not None and (self.last is None or number_of(self.last) < self.applied)
 
     @property
     def may_be_empty(self) -> bool:
@@ -162,7 +169,7 @@ class Life:
 
     def _apply(self, out: list[Instruction], number: int, payload: Payload) -> None:
         if self._emptied and number != 0:
-            out.append(Reset("the new life was not empty"))
+            out.append(Reset(MISSED))
         self._emptied = False
         self._counters.applied += 1
         self.applied = number
@@ -232,6 +239,11 @@ class Life:
         self.throw_away(reason)
         self._never.clear()
         self.applied = self.live_last = None
+
+    def go_back(self) -> None:
+        """Take for missing again what was passed over behind the last batch applied."""
+        assert self.last is not None
+        self.applied = number_of(self.last)
 
     def begin_again(self, out: list[Instruction]) -> None:
         """Drop the record of this life, to be built anew from number 0 on; what is heard live stays heard."""

@@ -6,6 +6,7 @@ import pytest
 
 from kvsync.stream.answers import OVERSIZE_ROW_MAX
 from kvsync.stream.instructions import Apply, Confirm, Doubt, Drop, Empty, Instruction, RequestReplay, Reset
+from kvsync.stream.life import MISSED
 from kvsync.stream.options import SequenceOptions
 from kvsync.stream.sequence import Bookmark, Replay, Sequence, digest, feed
 
@@ -553,7 +554,7 @@ def test_a_new_life_taken_for_empty_is_reset_once_more_if_it_was_not() -> None:
     sequence.replay_ended(0.0)
     sequence.replay_ended(0.0)
     assert live(sequence, 2, life=1) == (RequestReplay(0),)
-    again = Reset("the new life was not empty")
+    again = Reset(MISSED)
     assert replayed(sequence, 2, life=1) == (DUPLICATE, again, *applies(2, life=1))
 
 
@@ -979,3 +980,32 @@ def test_an_answer_that_only_held_an_oversize_frame_puts_off_the_probe() -> None
     assert sequence.tick(9.0) == ()
     assert sequence.tick(18.0) == (RequestReplay(row + 1),)
     assert sequence.oversize_replayed(18.0) == (Doubt("oversize"), RequestReplay(row + 2))
+
+
+def test_what_was_given_up_is_taken_from_a_buffer_whose_beginning_is_gone() -> None:
+    """Nothing behind the last batch was ever applied, so the rest of the answer is no news only where nothing is."""
+    sequence = following(1)
+    for number in range(3, 8):
+        live(sequence, number)  # too many to wait
+    sequence.tick(3.0)
+    assert Doubt("overflow") in sequence.tick(6.0)
+    assert (sequence.applied, sequence.tick(15.0)) == (7, (RequestReplay(0),))
+    assert replayed(sequence, 1, now=15.0) == (Doubt("wrapped"), *applies(1))
+    assert replayed(sequence, 2, now=15.0) == applies(2)
+
+
+def test_a_new_life_is_found_by_what_its_wrapped_buffer_lacks() -> None:
+    """The same answer ends before what was heard live: asked from there, the engine has nothing more to say."""
+    sequence = following(1)
+    for number in range(3, 8):
+        live(sequence, number)
+    sequence.tick(3.0)
+    sequence.tick(6.0)
+    sequence.tick(15.0)
+    for number in (1, 2):
+        replayed(sequence, number, life=1, now=15.0)
+    assert sequence.replay_ended(15.0) == (END, RequestReplay(2))
+    replayed(sequence, 2, life=1, now=15.0)
+    out = sequence.replay_ended(15.0)
+    assert isinstance(out[1], Reset)
+    assert out[2:] == (RequestReplay(0),)

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 
 from kvsync.index import Index
 from kvsync.stream.instructions import Reset
-from kvsync.stream.life import REBUILT
+from kvsync.stream.life import WITHIN_A_LIFE
 from kvsync.stream.options import SequenceOptions
 from kvsync.testing.faults.engine import NOTHING, Held
 from kvsync.testing.faults.followed import Followed
@@ -45,7 +45,7 @@ def check_reset(followed: Followed, reset: Reset) -> None:
     An over-size batch right behind the last one known, in a buffer that has lost that, looks like another life.
     """
     truth = followed.truth
-    if reset.reason != REBUILT and followed.met == {truth.number} and not truth.life.oversize:
+    if reset.reason not in WITHIN_A_LIFE and followed.met == {truth.number} and not truth.life.oversize:
         raise Violation(f"{followed.engine}: alarm: {reset.reason}, but this is life {truth.number} still")
 
 

@@ -16,7 +16,7 @@ from typing import Self
 from kvsync.index import Index
 from kvsync.stream.bookmark import Bookmark
 from kvsync.stream.instructions import Apply, Instruction, RequestReplay, Reset
-from kvsync.stream.life import REBUILT
+from kvsync.stream.life import WITHIN_A_LIFE
 from kvsync.stream.options import SequenceOptions
 from kvsync.stream.sequence import Replay, Sequence
 from kvsync.stream.target import carry_out
@@ -322,7 +322,7 @@ class World:
                 continue
             if isinstance(instruction, Reset):
                 check_reset(followed, instruction)
-                if instruction.reason != REBUILT:
+                if instruction.reason not in WITHIN_A_LIFE:
                     followed.met = {followed.connected_to}
             self.change_index(followed, instruction)
             if isinstance(instruction, Apply):

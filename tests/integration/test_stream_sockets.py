@@ -7,6 +7,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import pytest
 from tests.integration.ports import free_ports
@@ -28,7 +29,8 @@ from kvsync.errors import CapacityError, ClosedError, ConfigError
 from kvsync.index import Index
 from kvsync.stream.endpoints import Source, sources_of_pod
 from kvsync.stream.frames import Frames
-from kvsync.stream.options import SequenceOptions, SubscriberOptions
+from kvsync.stream.options import MIB, SequenceOptions, SubscriberOptions
+from kvsync.stream.sockets import Line, new_context
 from kvsync.stream.subscriber import Subscriber
 from kvsync.testing.publisher import ScriptedPublisher
 from kvsync.types import Engine, Trust
@@ -429,3 +431,22 @@ def test_the_repr_is_a_line_of_status() -> None:
     with Index() as index, Subscriber(index, QUICK) as subscriber:
         subscriber.add(Source(ENGINE, MODEL, "tcp://127.0.0.1:1"))
         assert repr(subscriber).startswith("<Subscriber running engines=1 ")
+
+
+def test_large_frames_do_not_fill_the_queue() -> None:
+    """libzmq counts messages: once a large one was read, as many may wait as make up the bytes that are allowed."""
+    options = replace(QUICK, queue_frames_max=2_000, queue_bytes_max=4 * MIB)
+    payload = bytes(MIB // 4)
+    with new_context(options) as context, ScriptedPublisher(replay=None) as publisher:
+        line = Line(context, source(publisher, replay=False), options, Random(1))
+        publisher.wait_for_subscriber()
+        publisher.publish(payload)
+        wait_for(lambda: line.receive_burst(1, 1)[0], lambda: "nothing came")
+        publisher.publish_all([payload] * 200)
+        waiting = 0
+        time.sleep(0.3)  # libzmq's own thread takes what it may; it tells nobody
+        publisher.drop_connections()  # what is neither in our queue nor in the kernel's is lost
+        while line.receive_burst(1, 1)[0]:
+            waiting += 1
+        line.close()
+    assert 16 <= waiting <= 100

@@ -16,6 +16,7 @@ import errno
 import logging
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
@@ -60,6 +61,12 @@ aiohttp's own 64 KiB stop and wake the connection eight times.
 ENDING_S = 0.1
 """What a request gets that is still there after `drain_seconds`, to take note of its end."""
 
+SWITCH_S = 0.0005
+"""
+How long a thread of ours keeps the interpreter from another that wants it, instead of Python's 5 ms: an answer wants it
+several times, and while an engine floods us the thread of the streams has it nearly always.
+"""
+
 CLAIM_S = 60.0
 """How long a loaded record waits for its engine to be found again."""
 
@@ -72,6 +79,7 @@ async def serve(settings: Settings, ready: Callable[[str], None]) -> None:
 
     Raises `ConfigError` for settings that cannot work, before anything is opened.
     """
+    sys.setswitchinterval(SWITCH_S)
     source, curve = source_of(settings), curve_of(settings)
     token, router = token_of(settings), make_router(settings)
     siblings = siblings_of(settings, token)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from random import Random
@@ -23,8 +22,9 @@ from typing import Final, Protocol, TypeAlias
 
 from kvsync.errors import KvsyncError
 from kvsync.stream.backoff import Backoff
-from kvsync.stream.budget import Budget
+from kvsync.stream.budget import Budget, cost_of
 from kvsync.stream.endpoints import Source
+from kvsync.stream.fairlock import FairLock
 from kvsync.stream.frames import PUB, REPLAY, Frames
 from kvsync.stream.instructions import Apply, Drop, Instruction, Payload, RequestReplay
 from kvsync.stream.options import SubscriberOptions
@@ -128,7 +128,7 @@ class Link:
         self.error: str | None = None
         self._home = home
         self._rng = rng
-        self._lock = threading.RLock()  # a tap may ask for the status
+        self._lock = FairLock()  # its owner may take it again: a tap may ask for the status
         self._is_new = bookmark is None
         self._sequence = Sequence(
             options.sequence,
@@ -278,7 +278,7 @@ class Link:
             self._is_unsure = False
             heard = self._read_news(heard, now)
         if heard:
-            self._budget.spend(len(heard))
+            self._budget.spend(cost_of(heard))
             self._backoff.reset()
             if self._home.tap is not None:
                 for frames in heard:

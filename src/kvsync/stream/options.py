@@ -44,12 +44,13 @@ class SubscriberOptions:
     """
     The sockets of all engines and the thread that serves them.
 
-    `frame_bytes_max` is the largest frame that is received at all. `queue_frames_max` frames of an engine
-    wait inside libzmq; at most `burst_frames` frames or `burst_bytes` bytes of one engine are handled before
-    the others have their turn. Frames from `view_bytes_min` bytes on are not copied out of libzmq. `engines_max`
-    sizes libzmq's socket table. At most `replays_max` replays run at once, and those of first contacts begin
-    within `replay_spread_s` seconds, by lot. An engine that goes on sending more than `frames_per_s` is read
-    no faster, once it has used up `frames_burst`; None reads whatever comes.
+    `frame_bytes_max` is the largest frame that is received at all. `queue_frames_max` frames of an engine wait inside
+    libzmq, and fewer once it has sent such that so many would be more than `queue_bytes_max`; at most `burst_frames`
+    frames or `burst_bytes` bytes of one engine are handled before the others have their turn. Frames from
+    `view_bytes_min` bytes on are not copied out of libzmq. `engines_max` sizes libzmq's socket table. At most
+    `replays_max` replays run at once, and those of first contacts begin within `replay_spread_s` seconds, by lot. An
+    engine that goes on sending more than `frames_per_s` is read no faster, once it has used up `frames_burst`, where a
+    frame counts once more for each 4 KiB; None reads whatever comes.
     Beyond 100 engines `probes_per_s` keeps idle probes apart. `seed` makes the spreading of times reproducible.
     With `curve` only engines that have the key are heard.
     """
@@ -57,6 +58,7 @@ class SubscriberOptions:
     sequence: SequenceOptions = field(default_factory=SequenceOptions)
     frame_bytes_max: int = 64 * MIB
     queue_frames_max: int = 2_000
+    queue_bytes_max: int = 128 * MIB
     burst_frames: int = 64
     burst_bytes: int = 4 * MIB
     view_bytes_min: int = 64 * KIB

@@ -61,6 +61,9 @@ POLLIN: Final = int(zmq.POLLIN)
 SOCKETS_PER_ENGINE: Final = 6
 """Line and question, each with the two ends of its monitor."""
 
+ROOM_MIN: Final = 2
+"""Messages that may wait however large they are."""
+
 _monitor_ids = itertools.count()
 
 Context = zmq.Context[zmq.Socket[bytes]]
@@ -86,6 +89,7 @@ class WatchedSocket:
         self._options = options
         self._socket = context.socket(kind)
         self._monitor: zmq.Socket[bytes] | None = None
+        self._room = options.queue_frames_max
         try:
             self._configure(rng)
             self._monitor = self._socket.get_monitor_socket(
@@ -119,11 +123,21 @@ class WatchedSocket:
             if frames is None:
                 return heard, True
             heard.append(frames)
-            size += size_of(frames)
+            taken = size_of(frames)
+            size += taken
+            if taken * self._room > self._options.queue_bytes_max:
+                self._make_less_room(taken)
             # Most engines send one at a time: to ask is cheaper than to run into the end, which is an exception.
             if len(heard) == 1 and not _is_readable(self._socket):
                 return heard, True
         return heard, False
+
+    def _make_less_room(self, size: int) -> None:
+        """Let fewer messages wait in libzmq, which counts them and not their bytes: as if all were of this size."""
+        room = max(ROOM_MIN, self._options.queue_bytes_max // size)
+        if room < self._room:
+            self._room = room
+            self._socket.setsockopt(zmq.RCVHWM, room)
 
     def receive(self) -> Frames | None:
         """Take one message; None if there is none."""

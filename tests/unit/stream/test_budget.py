@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kvsync.stream.budget import Budget
+from kvsync.stream.budget import COUNTED_BYTES, Budget, cost_of
 
 
 def test_a_burst_is_free() -> None:
@@ -29,6 +29,14 @@ def test_what_had_to_be_read_is_a_debt() -> None:
     budget.spend(120)
     assert budget.left(1.0) == 0
     assert budget.left(3.0) == 10
+
+
+def test_large_frames_count_for_several() -> None:
+    """By the bytes of what they tell; most frames count once."""
+    small, large = [b"topic", b"number", b"x" * (COUNTED_BYTES - 1)], [b"", b"", b"x" * 3 * COUNTED_BYTES]
+    assert cost_of([]) == 0
+    assert cost_of([small, small]) == 2
+    assert cost_of([small, large]) == 1 + 4
 
 
 def test_without_a_limit_nothing_is_counted() -> None:

@@ -63,17 +63,20 @@ static void count_gone(kvs_index *index, struct kvs__engine *engine, uint32_t ki
 /* ---- copies ---- */
 
 static uint32_t copies_of(const struct kvs__kind *kind, struct kvs__key key, struct kvs__seat seat) {
-  return seat.bucket->marked >> seat.at & 1 ? kvs__map_get(&kind->copies[key.form], key.value) : 1;
+  return seat.bucket->marked >> seat.at & 1
+             ? kvs__map_get(&kind->copies[key.form], kvs__side_key(kind, key.value))
+             : 1;
 }
 
 /* 0 = out of memory, nothing changed. */
 static int copies_set(kvs_index *index, struct kvs__kind *kind, struct kvs__key key, struct kvs__seat seat,
                       uint32_t copies) {
   if (copies > 1) {
-    if (!kvs__map_set(&kind->copies[key.form], &index->memory, key.value, copies)) return 0;
+    if (!kvs__map_set(&kind->copies[key.form], &index->memory, kvs__side_key(kind, key.value), copies))
+      return 0;
     seat.bucket->marked |= 1u << seat.at;
   } else if (seat.bucket->marked >> seat.at & 1) {
-    kvs__map_remove(&kind->copies[key.form], &index->memory, key.value);
+    kvs__map_remove(&kind->copies[key.form], &index->memory, kvs__side_key(kind, key.value));
     seat.bucket->marked &= ~(1u << seat.at) & 31;
   }
   return 1;

@@ -37,7 +37,8 @@ static void fill_item(struct filling *filling, const struct kvs__kind *kind, uin
   }
   row->medium = engine->media[kind->medium].name;
   row->group = engine->groups[kind->group].number;
-  row->copies = seat.bucket->marked >> seat.at & 1 ? kvs__map_get(&kind->copies[form], key) : 1;
+  row->copies =
+      seat.bucket->marked >> seat.at & 1 ? kvs__map_get(&kind->copies[form], kvs__side_key(kind, key)) : 1;
   row->tied = kvs__is_tied(value);
   row->block = row->tied ? kvs__slot_hash(&filling->index->runs, value) : 0;
   row->doubtful = (uint8_t)kvs__seat_doubtful(&kind->held[form], seat);

@@ -11,11 +11,12 @@ uint32_t kvs__gone_slot(kvs_index *index, struct kvs__engine *engine, struct kvs
   uint32_t found;
   for (; engine->gone_mapped < engine->gone_count; engine->gone_mapped++) {
     const struct kvs__gone *gone = &engine->gone[engine->gone_mapped];
-    struct kvs__map *gone_by_key = &engine->kinds[gone->kind]->gone[gone->form];
+    struct kvs__kind *where = engine->kinds[gone->kind];
+    uint64_t side_key = kvs__side_key(where, gone->key);
     if (gone->hidden) continue;
-    if (!kvs__map_set(gone_by_key, &index->memory, gone->key, engine->gone_mapped + 1)) break;
+    if (!kvs__map_set(&where->gone[gone->form], &index->memory, side_key, engine->gone_mapped + 1)) break;
   }
-  found = kvs__map_get(&engine->kinds[kind]->gone[key.form], key.value);
+  found = kvs__map_get(&engine->kinds[kind]->gone[key.form], kvs__side_key(engine->kinds[kind], key.value));
   return found == 0 ? KVS__SLOT_NONE : engine->gone[found - 1].slot;
 }
 

@@ -113,9 +113,9 @@ struct kvs__kind {
   uint8_t medium; /* among the record's media */
   uint8_t group;  /* among the record's groups */
   struct kvs__keys held[2];
-  struct kvs__map copies[2]; /* of the marked: how many */
+  struct kvs__map copies[2]; /* of the marked, by side key: how many */
   struct kvs__map aliases;   /* slot -> engine hashes beyond the first */
-  struct kvs__map gone[2];   /* what the frame removed: hash -> 1 + its place in the record's list */
+  struct kvs__map gone[2];   /* what the frame removed: side key -> 1 + its place in the record's list */
 };
 
 struct kvs__medium {
@@ -266,6 +266,12 @@ static inline void kvs__breathe(kvs_index *index, unsigned blocks) {
 }
 
 /* ---- looking up ---- */
+
+/* An engine's own number as a key of a side map: mixed with our seed like the keys of `held`, so that an engine cannot craft
+ * hashes that meet. Different numbers stay different. */
+static inline uint64_t kvs__side_key(const struct kvs__kind *kind, uint64_t number) {
+  return kvs__place_of(&kind->held[KVS__INTEGERS], number);
+}
 
 static inline struct kvs__engine *kvs__engine_get(const kvs_index *index, uint32_t engine) {
   return engine < index->engines_count ? index->engines[engine] : NULL;

@@ -86,13 +86,13 @@ static void read_item(struct kvs__reader *reader, struct kvs_loading *loading, s
 static void read_copies(struct kvs__reader *reader, kvs_index *index, struct kvs__kind *kind, uint8_t form,
                         const struct columns *columns, uint64_t count) {
   for (uint64_t i = 0; i < count && reader->status == KVS_OK; i++) {
+    uint64_t side_key = kvs__side_key(kind, kvs__read_number_at(columns->keys + i * 8));
     uint32_t copies;
     if (!(columns->hows[i] & KVS__HOW_COPIES)) continue;
     copies = (uint32_t)kvs__read_number(reader, INT32_MAX);
     kvs__expect(reader, copies > 1);
     if (reader->status == KVS_OK)
-      kvs__need(reader, kvs__map_set(&kind->copies[form], &index->memory,
-                                     kvs__read_number_at(columns->keys + i * 8), copies));
+      kvs__need(reader, kvs__map_set(&kind->copies[form], &index->memory, side_key, copies));
   }
 }
 

@@ -12,9 +12,9 @@
 
 enum { FREE = 0, FILED = 1, JOINING = 2 }; /* kvs__orphan.used */
 
-static uint64_t file_under(struct kvs__key parent) {
-  /* Names are numbers, so they would share a file with small integers; whoever looks compares in full anyway. */
-  return parent.form == KVS__NAMES ? ~parent.value : parent.value;
+/* Two that meet share a file; whoever looks compares in full. Mixed with our seed, so that no engine can make many meet. */
+static uint64_t file_under(const kvs_index *index, struct kvs__key parent) {
+  return kvs__mix(&index->hasher, parent.value, parent.form);
 }
 
 static uint32_t take(kvs_index *index, struct kvs__engine *engine) {
@@ -43,7 +43,7 @@ static void give(struct kvs__engine *engine, uint32_t number) {
 
 uint32_t kvs__orphan_add(kvs_index *index, struct kvs__engine *engine, struct kvs__key key, uint32_t kind,
                          struct kvs__key parent, uint64_t local) {
-  uint64_t filed = file_under(parent);
+  uint64_t filed = file_under(index, parent);
   uint32_t head = kvs__map_get(&engine->orphans_by_parent, filed);
   uint32_t number;
   struct kvs__orphan *orphan;
@@ -74,7 +74,7 @@ uint32_t kvs__orphan_add(kvs_index *index, struct kvs__engine *engine, struct kv
 static void unfile(kvs_index *index, struct kvs__engine *engine, uint32_t number) {
   struct kvs__orphan *orphan = &engine->orphans[number];
   struct kvs__key parent = {orphan->parent, orphan->parent_form};
-  uint64_t filed = file_under(parent);
+  uint64_t filed = file_under(index, parent);
   if (orphan->next != 0) engine->orphans[orphan->next].previous = orphan->previous;
   if (orphan->previous != 0)
     engine->orphans[orphan->previous].next = orphan->next;
@@ -128,7 +128,7 @@ static void tie_kinds(kvs_index *index, struct kvs__engine *engine, struct kvs__
 /* Move all that wait for this hash onto the stack `todo`, with the block they follow. */
 static uint32_t follow(kvs_index *index, struct kvs__engine *engine, struct kvs__key key, uint32_t slot,
                        uint32_t todo) {
-  uint32_t number = kvs__map_get(&engine->orphans_by_parent, file_under(key));
+  uint32_t number = kvs__map_get(&engine->orphans_by_parent, file_under(index, key));
   while (number != 0) {
     struct kvs__orphan *orphan = &engine->orphans[number];
     uint32_t next = orphan->next;

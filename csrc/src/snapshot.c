@@ -94,7 +94,7 @@ static uint64_t gather(const struct kvs__kind *kind, int form, struct item *item
         item->slot = kvs__is_tied(seat.bucket->values[i]) ? seat.bucket->values[i] : KVS__UNTIED;
         item->copies = 1;
         if (seat.bucket->marked >> i & 1)
-          item->copies = kvs__map_get(&kind->copies[form], item->key) & INT32_MAX;
+          item->copies = kvs__map_get(&kind->copies[form], kvs__side_key(kind, item->key)) & INT32_MAX;
         item->doubtful = (uint32_t)kvs__seat_doubtful(held, seat) & 1;
       }
   return count;

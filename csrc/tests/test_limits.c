@@ -228,6 +228,40 @@ static void one_event_of_many_blocks(void) {
   scene_end(&scene);
 }
 
+/* Hashes chosen so that a map that mixes them without our seed has them all in one place: what an engine makes cost a day
+ * that way ends the test by its alarm. They get second copies, lose them, go, and are moved in the frame in which they went. */
+static void hashes_crafted_to_meet(void) {
+  enum { HASHES = 200000 };
+  struct scene scene = scene_begin(NULL, 1);
+  uint64_t *hashes = check_alloc(HASHES * sizeof *hashes);
+  uint32_t *tokens = check_alloc(HASHES * sizeof *tokens);
+  struct wire_stored event = {WIRE_NIL, .hashes = hashes, .hashes_count = HASHES};
+  struct pack pack = {0};
+  for (uint32_t i = 0; i < HASHES; i++) {
+    hashes[i] = (i + 1) * UINT64_C(0xf1de83e19937733d); /* the inverse of what map.c multiplies by */
+    tokens[i] = i;
+  }
+  CHECK_EQUAL(tell_stored(&scene, 0, &event, WIRE_MAP).stored, HASHES);
+  CHECK_EQUAL(tell_stored(&scene, 0, &event, WIRE_MAP).stored, HASHES);
+  CHECK_EQUAL(copies_of(&scene, 0, "GPU", 0, hashes[HASHES - 1]), 2);
+  event.tokens = tokens;
+  event.tokens_count = HASHES;
+  event.block_size = 1;
+  tell_stored(&scene, 0, &event, WIRE_MAP);
+  wire_batch_begin(&pack, WIRE_BATCH_3, 3);
+  for (unsigned i = 0; i < 2; i++) wire_removed(&pack, hashes, HASHES, 0, "GPU", -1, WIRE_MAP);
+  event.medium = "CPU";
+  event.tokens_count = event.block_size = 0;
+  wire_stored(&pack, &event, WIRE_MAP);
+  wire_batch_end(&pack, WIRE_BATCH_3);
+  CHECK_EQUAL(tell(&scene, 0, &pack).removed, 2 * HASHES);
+  CHECK_EQUAL(status_of(&scene, 0).entries, HASHES);
+  CHECK_EQUAL(stats_of(&scene).blocks, HASHES); /* the CPU knows what they are, because the frame did */
+  free(hashes);
+  free(tokens);
+  scene_end(&scene);
+}
+
 void tests_of_limits(void) {
   RUN("limits: more doubts than an entry can count", doubts_beyond_the_epochs);
   RUN("limits: a removal is known until its frame ends", removals_are_known_for_a_frame);
@@ -239,5 +273,6 @@ void tests_of_limits(void) {
   RUN("limits: the last number there is", the_last_number_there_is);
   RUN("limits: block sizes without a common multiple", block_sizes_with_no_common_multiple);
   RUN("limits: many chains", many_chains);
+  RUN("limits: hashes crafted to meet", hashes_crafted_to_meet);
   RUN("limits: one event of many blocks", one_event_of_many_blocks);
 }

@@ -299,7 +299,7 @@ kvs_status kvs_index_engine_remove(kvs_index *index, uint32_t engine);
  * of a stored event, the blocks entered so far, all of them held by the engine, stay, the event counts as skipped
  * and the medium is at best partial; in the middle of a removed event, the medium becomes stale.
  * KVS_ERR_ENGINE.
- * Cost: one pass over the bytes; about two cache misses per hash. */
+ * Cost: one pass over the bytes; three to five cache lines a hash (csrc/src/index.h draws which). */
 kvs_status kvs_index_apply(kvs_index *index, uint32_t engine, const uint8_t *payload, size_t payload_bytes,
                            int64_t sequence, kvs_applied *applied);
 
@@ -334,8 +334,8 @@ kvs_status kvs_index_confirm(kvs_index *index, uint32_t engine);
  * Reads only.
  * KVS_ERR_ARGUMENT  a pointer is NULL while its count is not 0, or a text is too long.
  * KVS_ERR_MEMORY    no room for scratch or result.
- * Cost: hashing, and one probe a block, for each distinct (block size, dialect) among the model's
- * engines, up to the first block that no asked engine can match. */
+ * Cost: hashing, and a comparison a block (a probe every 64, and where prompts part), for each distinct (block size,
+ * dialect) among the model's engines, up to the first block that no asked engine can match. */
 kvs_status kvs_index_match(kvs_index *index, const kvs_query *query, const kvs_matches **matches);
 
 /* The same for block hashes made by kvs_index_block_hashes, over all models. */

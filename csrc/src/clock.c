@@ -1,3 +1,4 @@
+/* The wall clock, and how late batches are by it. */
 #define _POSIX_C_SOURCE 200809L
 #include "clock.h"
 

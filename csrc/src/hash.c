@@ -1,3 +1,4 @@
+/* The hashes of hash.h, made of XXH3. */
 #include "hash.h"
 
 #include <string.h>

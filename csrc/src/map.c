@@ -1,3 +1,4 @@
+/* Linear probing; what follows a removed item moves up, so there are no tombstones. */
 #include "map.h"
 
 #include <assert.h>

@@ -1,3 +1,4 @@
+/* Medium names, compared without regard to case and kept in capitals. */
 #include "media.h"
 
 #include <string.h>

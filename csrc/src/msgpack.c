@@ -1,3 +1,4 @@
+/* The head of a value, and stepping over a whole one with a stack of its own. */
 #include "msgpack.h"
 
 #include "kvsync.h"

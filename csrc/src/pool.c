@@ -1,3 +1,4 @@
+/* Taking a chunk, and giving one back: the last moves into its place. */
 #include "pool.h"
 
 #include <assert.h>

@@ -1,3 +1,4 @@
+/* A question's pointers and sizes, checked; and the hashes of its blocks, made as the walk asks for them. */
 #include "prompt.h"
 
 #include <stdlib.h>

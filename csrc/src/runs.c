@@ -1,3 +1,4 @@
+/* Records of runs: found, made, taken out; the numbers of runs, and their rooms. */
 #include "runs.h"
 
 #include <assert.h>

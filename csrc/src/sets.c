@@ -1,3 +1,4 @@
+/* Holder sets: one holder more or less, found again if there is such a set already. */
 #include "sets.h"
 
 #include <assert.h>

@@ -1,3 +1,4 @@
+/* Names and sentences for what the header numbers. */
 #include "kvsync.h"
 
 const char *kvs_version(void) { return KVS_VERSION; }

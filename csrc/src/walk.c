@@ -1,3 +1,4 @@
+/* The walk itself: blocks behind each other first, then a probe; and who is left where holders change. */
 #include "walk.h"
 
 #include <stdlib.h>

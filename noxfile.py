@@ -448,7 +448,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def peers(session: nox.Session) -> None:
-    """Hold kvsync beside NVIDIA Dynamo and a plain dict, same work, one run; `-- --quick`, `--json`, `--rounds N`."""
+    """Hold kvsync beside NVIDIA Dynamo and a dict, same work, one run; `-- --quick`, `--json [FILE]`, `--rounds N`."""
     need(session, CC)
     session.install(".", *group("peers"))
     quick = "--quick" in session.posargs

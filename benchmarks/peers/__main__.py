@@ -1,7 +1,7 @@
 """
 kvsync beside NVIDIA Dynamo and a plain dict, on the same work in one run.
 
-    python -m benchmarks.peers [--rounds N] [--json] [--only inside|outside]
+    python -m benchmarks.peers [--rounds N] [--json [FILE]] [--only inside|outside]
 
 Sides take turns, each in processes of its own; of several rounds the median counts. `KVSYNC_BENCH_SIZE` is the size.
 """
@@ -17,6 +17,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.peers import outside, report
@@ -69,7 +70,13 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description="kvsync beside its peers.")
     parser.add_argument("--rounds", type=int, default=3, help="of which the median counts (default: %(default)s)")
     parser.add_argument("--only", choices=("inside", "outside"), help="in one process, or through the daemons")
-    parser.add_argument("--json", action="store_true", help="one JSON document instead of a table")
+    parser.add_argument(
+        "--json",
+        nargs="?",
+        const="-",
+        metavar="FILE",
+        help="one document, not the table; or both, it in FILE",
+    )
     asked = parser.parse_args(arguments)
     sides = [side for side in SIDES if side != "dynamo" or importlib.util.find_spec("dynamo") is not None]
     if "dynamo" not in sides:
@@ -82,9 +89,12 @@ def main(arguments: list[str]) -> None:
             found.setdefault(side, []).append(figures)
     lines = report.rows(report.medians(found))
     facts = about(reads, asked.rounds)
-    if asked.json:
-        print(json.dumps(report.document(lines, facts)))
+    document = json.dumps(report.document(lines, facts))
+    if asked.json == "-":
+        print(document)
         return
+    if asked.json is not None:
+        Path(asked.json).write_text(document + "\n", encoding="utf-8")
     print(report.rendered(lines))
     print(f"\n{facts['size']} size, median of {asked.rounds}, {facts['machine']}, Python {facts['python']}")
     for side, what in reads.items():

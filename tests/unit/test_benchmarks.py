@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from tests.benchmarking import MODULES, classes, load, methods, run
 
-# A socket, a compiler, valgrind or large tokenizers: tests/integration/test_benchmarks.py runs these.
-ELSEWHERE = {"bench_http", "bench_instructions", "bench_readers", "bench_tokens", "bench_zmq"}
+# A socket, a process, a compiler, valgrind or large tokenizers: tests/integration/test_benchmarks.py runs these.
+ELSEWHERE = {"bench_http", "bench_instructions", "bench_memory", "bench_readers", "bench_tokens", "bench_zmq"}
 
 CLASSES = [
     pytest.param(kind, id=f"{name}.{kind.__name__}")
@@ -60,16 +60,6 @@ def test_tracked_values_have_units() -> None:
             for method in methods(kind):
                 if method.startswith("track_"):
                     assert hasattr(getattr(kind, method), "unit") or hasattr(kind, "unit"), f"{name}.{kind}.{method}"
-
-
-@pytest.mark.parametrize("name", ["ours", "lists", "plain"])
-def test_side_of_the_peers(name: str) -> None:
-    """Each side that needs no foreign package goes through every row, and its answers are right."""
-    inside = load("peers.inside")
-    figures = {figure.row: figure.value for figure in inside.measure(inside.SIDES[name]())}
-    assert len(figures) == 12
-    # A resident set of so little is what the system makes of it.
-    assert all(value > 0 for row, value in figures.items() if row != "memory by RSS"), figures
 
 
 def test_peers_ratios() -> None:

@@ -122,12 +122,11 @@ def test_an_event_that_is_only_odd_does_no_harm(value: Any) -> None:
         assert pair.index.trust(ENGINE) is Trust.EXACT
 
 
-@pytest.mark.parametrize("levels", [20, 40, 1000, 200_000])
-@pytest.mark.parametrize(
-    "where", ["event", "field", "unknown field", "extra key", "token", "hash", "ts", "tail", "key"]
-)
-def test_depth_bombs_go_off_without_harm(where: str, levels: int) -> None:
-    """However deep something nests, wherever it stands, the rest of the batch applies."""
+PLACES = ["event", "field", "unknown field", "extra key", "token", "hash", "ts", "tail", "key"]
+
+
+def depth_bomb(where: str, levels: int) -> bytes:
+    """A batch with a good event, and something that nests so deep."""
     bomb = b"\x91" * (levels - 1) + b"\x90"
     marker = "\x01bomb"
     packed = msgpack.packb(marker)
@@ -159,13 +158,32 @@ def test_depth_bombs_go_off_without_harm(where: str, levels: int) -> None:
             batch.append(marker)
         case "key":
             events.insert(0, {**stored, marker: 1})
-    payload = msgpack.packb(batch).replace(packed, bomb)
+    return bytes(msgpack.packb(batch)).replace(packed, bomb)
+
+
+@pytest.mark.parametrize("levels", [20, 40, 1000])
+@pytest.mark.parametrize("where", PLACES)
+def test_depth_bombs_go_off_without_harm(where: str, levels: int) -> None:
+    """However deep something nests, wherever it stands, the rest of the batch applies."""
     with both() as pair:
-        applied = pair.apply(payload)
+        applied = pair.apply(depth_bomb(where, levels))
         assert applied.stored >= 1
         assert applied.skipped == (
             0 if where in ("ts", "tail") else int(levels > 20 or where not in ("field", "unknown field", "extra key"))
         )
+
+
+@pytest.mark.parametrize("where", PLACES)
+def test_a_depth_bomb_for_the_stack_is_one_of_a_thousand_levels(where: str) -> None:
+    """Two hundred thousand levels, more than any stack has frames for, do to the C index what a thousand do."""
+    with Index(seed=7) as deep_one, Index(seed=7) as other:
+        done = []
+        for index, levels in ((deep_one, 200_000), (other, 1000)):
+            index.apply(ENGINE, encode_batch(GOOD), model="m", sequence=0)
+            done.append(index.apply(ENGINE, depth_bomb(where, levels), model="m", sequence=1))
+        assert done[0] == done[1]
+        compare_records(deep_one, other, where)
+        compare_answers(deep_one, other, [QUESTION], where)
 
 
 def absurd(kind: str) -> list[bytes]:

@@ -19,7 +19,7 @@ from kvsync.testing.model import ModelIndex
 from kvsync.types import Trust
 
 FIRST = int(os.environ.get("KVSYNC_DIFFERENTIAL_FIRST", "0"))
-SEEDS = int(os.environ.get("KVSYNC_DIFFERENTIAL_SEEDS", "20"))
+SEEDS = int(os.environ.get("KVSYNC_DIFFERENTIAL_SEEDS", "12"))
 STEPS = 100
 LONG_SEEDS = (1001, 1002)
 LONG_STEPS = 700

@@ -19,13 +19,12 @@ from kvsync.testing.history import Apply, History
 from kvsync.testing.model import ModelIndex
 from kvsync.testing.prompts import PromptBook
 from kvsync.testing.wire import FORMS, Stored, encode_batch
-from kvsync.types import Engine, EngineHash
+from kvsync.types import Engine
 
 CAPTURES = Path(__file__).parents[2] / "data" / "captures"
-NAMES = ["s1_single_int", "s1_single_int_v0.12.0", "s1_single_int_v0.23.0", "s2_lora_dp_bytes", "s5_report_full"]
-BOOKS = ["s1_single_int_v0.23.0", "s2_lora_dp_bytes", "s3_hybrid_swa"]
-LEAVES_MAX = 40
-HISTORIES = range(30)
+NAMES = ["s1_single_int_v0.12.0", "s1_single_int_v0.23.0", "s2_lora_dp_bytes", "s3_hybrid_swa", "s5_report_full"]
+LEAVES_MAX = 20
+HISTORIES = range(20)
 STEPS = 60
 KEY = b"a key for tests"
 SAID = b"what nobody may see"
@@ -58,8 +57,8 @@ def shape(index: ModelIndex, engine: Engine) -> Any:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_redacted_capture_leads_to_the_same_state(name: str) -> None:
-    """Copies, parents, re-announcements, trust and counters are those of the original."""
+def test_a_redacted_capture_behaves_as_the_original(name: str) -> None:
+    """Copies, parents, trust and counters are the same, and its prompts find as many blocks of it, everywhere."""
     redactor = Redactor(KEY)
     with open_capture(CAPTURES / f"{name}.msgpack") as capture:
         original = list(capture)
@@ -68,35 +67,27 @@ def test_a_redacted_capture_leads_to_the_same_state(name: str) -> None:
     assert before.engines() == after.engines()
     for engine in before.engines():
         assert shape(after, engine) == shape(before, engine)
-
-
-@pytest.mark.parametrize("name", BOOKS)
-def test_prompts_match_as_far_as_before(name: str) -> None:
-    """The prompts of a redacted capture find as many blocks, everywhere, as those of the original do there."""
-    redactor = Redactor(KEY)
-    with open_capture(CAPTURES / f"{name}.msgpack") as capture:
-        original = list(capture)
-    hidden = [CaptureRecord(record.engine, record.channel, redactor.frames(record.frames)) for record in original]
-    found = []
-    for records in (original, hidden):
-        index, book = replay(records), PromptBook()
-        for record in records:
-            if record.channel == "pub":
-                book.add_payload(record.frames[-1])
-        found.append([match_all(index, book, leaf) for leaf in book.leaves()[:LEAVES_MAX]])
+    found = [match_all(index, records) for index, records in ((before, original), (after, hidden))]
     assert found[0] == found[1]
     assert any(found[0])
 
 
-def match_all(index: ModelIndex, book: PromptBook, leaf: EngineHash) -> Any:
+def match_all(index: ModelIndex, records: list[CaptureRecord]) -> Any:
     """
-    What every engine holds of the prompt that ends in a block.
+    What every engine holds of the prompts that records tell of.
     """
-    prompt = book.prompt(leaf)
-    found = index.match(
-        prompt.tokens, model="m", lora=prompt.lora, cache_salt=prompt.cache_salt, extra_keys=prompt.extra_keys
-    )
-    return {engine: (match.blocks, match.tokens, dict(match.by_medium)) for engine, match in found.items()}
+    book = PromptBook()
+    for record in records:
+        if record.channel == "pub":
+            book.add_payload(record.frames[-1])
+    found = []
+    for leaf in book.leaves()[:LEAVES_MAX]:
+        prompt = book.prompt(leaf)
+        held = index.match(
+            prompt.tokens, model="m", lora=prompt.lora, cache_salt=prompt.cache_salt, extra_keys=prompt.extra_keys
+        )
+        found.append({engine: (one.blocks, one.tokens, dict(one.by_medium)) for engine, one in held.items()})
+    return found
 
 
 @pytest.mark.parametrize("seed", HISTORIES)
@@ -189,7 +180,7 @@ def test_another_key_gives_other_values() -> None:
     assert _tokens(Redactor(KEY), (1, 2, 3), 3) == _tokens(Redactor(KEY), (1, 2, 3), 3)
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 16, 33, 100])
+@pytest.mark.parametrize("size", [1, 2, 3, 16, 33])
 @given(blocks=st.data())
 def test_different_blocks_stay_different(size: int, blocks: st.DataObject) -> None:
     """The replacement is a permutation, whatever the block size."""

@@ -47,7 +47,7 @@ def test_questions_find_something() -> None:
     """Enough questions are answered, some by several blocks, media and engines, for answers to mean something."""
     blocks: Counter[int] = Counter()
     media, engines = 0, 0
-    for seed in SEEDS:
+    for seed in SEEDS[:10]:
         history = History(seed, steps=STEPS)
         with ModelIndex() as model:
             for operation in history:
@@ -73,7 +73,7 @@ def test_questions_find_something() -> None:
 def test_calm_engines_tell_the_truth() -> None:
     """An engine that leaves nothing out ends exact, or partial if its beginning was not heard."""
     seen = set()
-    for seed in SEEDS:
+    for seed in SEEDS[10:]:
         history = History(seed, steps=STEPS)
         with ModelIndex() as model:
             for operation in history:

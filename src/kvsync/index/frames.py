@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, overload
 
 from kvsync._core import ffi
 from kvsync.types import Applied
 
 SEQUENCE_MAX = 2**63 - 1
-COUNTS = 5
-"""Numbers in a `kvs_applied`, in the order of `Applied`."""
 
 
 def lend_frame(payload: Any, sequence: int | None) -> tuple[Any, int]:
@@ -27,7 +26,34 @@ def lend_frame(payload: Any, sequence: int | None) -> tuple[Any, int]:
     return data, -1 if sequence is None else sequence
 
 
-def read_applied(applied: Any, count: int) -> list[Applied]:
-    """What the core wrote into an array of `kvs_applied`."""
-    numbers = ffi.unpack(ffi.cast("uint64_t *", applied), COUNTS * count)
-    return [Applied(*numbers[at : at + COUNTS]) for at in range(0, COUNTS * count, COUNTS)]
+class AppliedMany(Sequence[Applied]):
+    """What the core wrote into an array of `kvs_applied`: values are made when they are looked at, which few do."""
+
+    __slots__ = ("_applied", "_count")
+
+    def __init__(self, applied: Any, count: int) -> None:
+        self._applied = applied
+        self._count = count
+
+    def __repr__(self) -> str:
+        return repr(list(self))
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @overload
+    def __getitem__(self, at: int) -> Applied: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> list[Applied]: ...
+
+    def __getitem__(self, at: int | slice) -> Applied | list[Applied]:
+        if isinstance(at, slice):
+            return [self[nth] for nth in range(*at.indices(self._count))]
+        one = self._applied[range(self._count)[at]]
+        return Applied(one.stored, one.removed, one.cleared, one.skipped, one.reannounced)

@@ -20,7 +20,7 @@ from typing import Any, Self
 from kvsync._core import check, ffi, lib, text
 from kvsync.errors import ClosedError, ConfigError
 from kvsync.index.adapters import adapters_of, engines_with
-from kvsync.index.frames import lend_frame, read_applied
+from kvsync.index.frames import AppliedMany, lend_frame
 from kvsync.index.matches import NOBODY, TRUST_BY_NUMBER, Matches
 from kvsync.index.query import lend_query
 from kvsync.index.record import Lag, MediumRecord, Record
@@ -257,7 +257,7 @@ class Index:
         check(lib.kvs_index_apply(core, number, data, len(data), number_told, applied))
         return Applied(applied.stored, applied.removed, applied.cleared, applied.skipped, applied.reannounced)
 
-    def apply_many(self, items: Sequence[tuple[Engine, Any, str, int | None]]) -> list[Applied]:
+    def apply_many(self, items: Sequence[tuple[Engine, Any, str, int | None]]) -> Sequence[Applied]:
         """
         Apply several frames in one turn, each as (engine, payload, model, sequence): the same as `apply` for one after
         the other, and cheaper where frames are small. Matches go on meanwhile; other writers wait.
@@ -281,7 +281,7 @@ class Index:
                 done,
             )
         )
-        return read_applied(applied, count)
+        return AppliedMany(applied, count)
 
     def clear(self, engine: Engine, medium: str | None = None) -> None:
         """

@@ -39,14 +39,13 @@ class Budget:
     def __repr__(self) -> str:
         return f"<Budget {self._left:.0f} of {self._burst:.0f} frames>"
 
-    def left(self, now: float) -> int | None:
-        """How many frames may be read now; None where there is no limit."""
+    def allowed(self, wanted: int, now: float) -> int:
+        """How many frames of those wanted may be read now."""
         if self._rate is None:
-            return None
-        if self._at is not None:
-            self._left = min(self._burst, self._left + self._rate * max(0.0, now - self._at))
-        self._at = now
-        return max(0, int(self._left))
+            return wanted
+        left = self._left if self._at is None or now < self._at else self._left + self._rate * (now - self._at)
+        self._left, self._at = min(self._burst, left), now
+        return wanted if self._left >= wanted else max(0, int(self._left))
 
     def spend(self, count: int) -> None:
         """Take note of frames that were read; more than were left is a debt."""

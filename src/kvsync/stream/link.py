@@ -217,16 +217,25 @@ class Link:
 
     def hear(self, now: float) -> None:
         """Begin a turn: take a burst of messages off the line, to be told in `take`."""
-        if self._line is not None and not self._detached:
-            self._try(self._hear, now)
+        line, options = self._line, self._home.options
+        if line is None or self._detached:
+            return
+        # Without the lock: others look at what is told, and nothing is told yet.
+        frames_max = self._budget.allowed(options.burst_frames, now)
+        self._is_spent = frames_max == 0
+        try:
+            self._heard, self._is_dry = line.receive_burst(frames_max, options.burst_bytes)
+        except SocketError as error:
+            with self._lock:
+                self._lose_line(f"socket trouble: {error}", now)
 
     def take(self, now: float, *, has_news: bool) -> bool:
         """End a turn, after a look at the monitors told whether they have news; True if there is more to do at once."""
-        return self._try(lambda now: self._take(now, has_news), now)
+        return self._try(self._take, now, has_news)
 
     def tick(self, now: float, *, may_probe: bool) -> bool:
         """Let time pass; True if a probe was sent."""
-        return self._try(lambda now: self._tick(now, may_probe), now)
+        return self._try(self._tick, now, may_probe)
 
     def pin(self) -> None:
         """Let no other thread look until `unpin`: what was told is not in the index yet."""
@@ -240,12 +249,12 @@ class Link:
         """Apply one batch of a run that was refused as a whole."""
         self._change_index(Apply(number, payload))
 
-    def _try(self, step: Callable[[float], bool], now: float) -> bool:
+    def _try(self, step: Callable[[float, bool], bool], now: float, told: bool) -> bool:
         with self._lock:
             if self._detached or self._failed:
                 return False
             try:
-                return step(now)
+                return step(now, told)
             except SocketError as error:
                 self._lose_line(f"socket trouble: {error}", now)
                 return False
@@ -262,15 +271,6 @@ class Link:
             self._close_line()
 
     # ------------------------------------------------------------------ turns
-
-    def _hear(self, now: float) -> bool:
-        options, line = self._home.options, self._line
-        assert line is not None
-        allowed = self._budget.left(now)
-        frames_max = options.burst_frames if allowed is None else min(options.burst_frames, allowed)
-        self._is_spent = frames_max == 0
-        self._heard, self._is_dry = line.receive_burst(frames_max, options.burst_bytes)
-        return True
 
     def _take(self, now: float, has_news: bool) -> bool:
         heard, self._heard = self._heard, []

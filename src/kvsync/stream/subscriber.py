@@ -48,6 +48,9 @@ PROBES_TOGETHER: Final = 4.0
 
 WAKE_BYTES: Final = 4096
 
+CROWD_PER_S: Final = 1_000.0
+"""Turns a second from which on it pays to let some gather."""
+
 GROUP_LINKS: Final = 16
 """Engines that have their turns together: what was read of them is in memory at once."""
 
@@ -90,6 +93,8 @@ class Subscriber:
         self._turns: Turns[Link] = Turns(self.options.replays_max, self.options.replay_spread_s, self._rng)
         self._probes = PROBES_TOGETHER
         self._ticked_at = 0.0
+        self._turns_taken = 0
+        self._is_crowded = False
 
     def __repr__(self) -> str:
         state = "closed" if self._closing else "running" if self._thread is not None else "not started"
@@ -231,6 +236,8 @@ class Subscriber:
             self._close_all()
 
     def _round(self) -> None:
+        if self._is_crowded and not self._hot:
+            time.sleep(self.options.gather_s)
         wait_s = 0.0 if self._hot else max(0.0, self._ticked_at + self.options.tick_s - time.monotonic())
         for key, _ in self._selector.select(wait_s):
             if key.data is None:
@@ -240,6 +247,7 @@ class Subscriber:
             else:
                 self._hot[key.data] = None
         turn, self._hot = list(self._hot), {}
+        self._turns_taken += len(turn)
         now = time.monotonic()
         for at in range(0, len(turn), GROUP_LINKS):
             self._serve(turn[at : at + GROUP_LINKS], now)
@@ -264,7 +272,8 @@ class Subscriber:
     def _tick(self, now: float) -> None:
         """Let time pass for every engine, each time beginning with another one: probes are rationed."""
         self._probes = min(PROBES_TOGETHER, self._probes + self.options.probes_per_s * (now - self._ticked_at))
-        self._ticked_at = now
+        self._is_crowded = self._turns_taken >= CROWD_PER_S * (now - self._ticked_at)
+        self._ticked_at, self._turns_taken = now, 0
         for link in tuple(self._open_links):
             if link.tick(now, may_probe=self._probes >= 1):
                 self._probes -= 1

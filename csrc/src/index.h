@@ -53,7 +53,7 @@
  *     memory, pool, map; segments, keys; runs, sets, media; hash, clock
  *     msgpack; values, tokens; event, batch, extras (decode.h)
  *     index.h, locks; trust, names, adapters; holders; gone, orphans; entries; record, models; evict; store; apply
- *     engines, stats, export, life; snapshot, loading_items, loading          prompt, walk, groups, match
+ *     engines, stats, export, life; snapshot_items, snapshot, loading_items, loading     prompt, walk, groups, rows, match
  *
  * Locks. `writing` is held by one writer for a whole call. `state` is a read-write lock over all that
  * readers see: runs, sets, models, the list of engines, and of each record its kinds, groups, dialect and trust.

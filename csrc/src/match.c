@@ -3,129 +3,31 @@
  *   prompt.c   the prompt's block hashes under one (block size, dialect), made as the walk goes
  *   walk.c     one walk for each such chain that the model's engines need
  *   groups.c   the longest match where a model has several groups
+ *   rows.c     what is told of each engine that matches
  *
- * Here: which walks, and rows out of what they found. */
+ * Here: which walks, and who gets a row. */
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "trust.h"
-#include "walk.h"
+#include "rows.h"
 
-struct rows {
-  kvs_match_row *rows;
-  uint32_t rows_count;
-  uint32_t rows_capacity;
-  kvs_match_medium *media;
-  uint32_t media_count;
-  uint32_t media_capacity;
-};
-
-/* The engine's fastest medium that has this run's blocks, in the counted group; -1 = none. */
-static int fastest(const kvs_index *index, const struct kvs__engine *engine, int group, uint32_t set) {
-  int best = -1;
-  if (set == 0) return best;
-  for (uint32_t kind = 0; kind < engine->kinds_count; kind++) {
-    const struct kvs__medium_name *mine, *other;
-    int medium = engine->kinds[kind]->medium;
-    if (engine->kinds[kind]->group != group) continue;
-    if (!kvs__sets_has(&index->sets, set, KVS__HOLDER(engine->number, kind))) continue;
-    if (best < 0) {
-      best = medium;
-      continue;
-    }
-    mine = kvs__media_name(&index->media, engine->media[medium].name);
-    other = kvs__media_name(&index->media, engine->media[best].name);
-    if (mine->speed < other->speed || (mine->speed == other->speed && strcmp(mine->text, other->text) < 0))
-      best = medium;
-  }
-  return best;
-}
-
-/* Where all blocks of a match lie, if its group was only ever on one medium and has no holes; else -1. */
-static int only_medium(const struct kvs__engine *engine, int group) {
-  int only = -1;
-  if (engine->groups[group].spec != KVS__SPEC_FULL) return -1;
-  for (uint32_t kind = 0; kind < engine->kinds_count; kind++) {
-    if (engine->kinds[kind]->group != group) continue;
-    if (only >= 0) return -1;
-    only = engine->kinds[kind]->medium;
-  }
-  return only;
-}
-
-static int gpu_of(const struct kvs__engine *engine) {
-  for (int i = 0; i < engine->media_count; i++)
-    if (engine->media[i].name == KVS__MEDIUM_GPU) return i;
-  return 0;
-}
-
-static int add_media(const struct kvs__asking *asking, const struct kvs__walk *walk,
-                     const struct kvs__engine *engine, kvs_match_row *row, struct rows *rows) {
-  const kvs_index *index = asking->index;
-  int group = kvs__main_group(engine);
-  uint32_t blocks[KVS_MEDIA_MAX] = {0};
-  int only = only_medium(engine, group);
-  if (only >= 0) blocks[only] = row->blocks;
-  for (uint32_t stretch = 0;
-       only < 0 && stretch < walk->stretches_count && walk->stretches[stretch].start < row->blocks; stretch++) {
-    uint32_t end = kvs__stretch_end(walk, stretch);
-    int medium = fastest(index, engine, group, walk->stretches[stretch].set);
-    if (end > row->blocks) end = row->blocks;
-    blocks[medium < 0 ? gpu_of(engine) : medium] += end - walk->stretches[stretch].start;
-  }
-  row->media_at = rows->media_count;
-  row->media_count = 0;
-  for (int i = 0; i < engine->media_count; i++) {
-    if (blocks[i] == 0) continue;
-    if (!kvs__room((void **)&rows->media, &rows->media_capacity, rows->media_count, sizeof *rows->media))
-      return 0;
-    rows->media[rows->media_count].medium = engine->media[i].name;
-    rows->media[rows->media_count].blocks = blocks[i];
-    rows->media[rows->media_count].trust = kvs__medium_trust(engine, i, NULL);
-    rows->media_count++;
-    row->media_count++;
-  }
-  return 1;
-}
-
-static uint8_t certain(const struct kvs__asking *asking, const struct kvs__engine *engine) {
-  if (engine->dialect == KVS_DIALECT_TAGGED) return 1;
-  if (engine->dialect != KVS_DIALECT_UNTAGGED || asking->hashes != NULL) return 0;
-  return !kvs__query_has_extras(asking->query);
-}
-
-static int add_row(const struct kvs__asking *asking, const struct kvs__walk *walk,
-                   const struct kvs__engine *engine, uint32_t blocks, struct rows *rows) {
-  kvs_match_row *row;
-  if (blocks == 0) return 1;
-  if (!kvs__room((void **)&rows->rows, &rows->rows_capacity, rows->rows_count, sizeof *rows->rows)) return 0;
-  row = &rows->rows[rows->rows_count];
-  memset(row, 0, sizeof *row);
-  row->engine = engine->number;
-  row->blocks = blocks;
-  row->tokens = (uint64_t)blocks * engine->groups[kvs__main_group(engine)].block_size;
-  row->certain = certain(asking, engine);
-  row->trust = kvs__record_trust(engine);
-  if (!add_media(asking, walk, engine, row, rows)) return 0;
-  rows->rows_count++;
-  return 1;
-}
-
-static int answer_alive(const struct kvs__asking *asking, const struct kvs__walk *walk, struct rows *rows) {
+static int answer_alive(const struct kvs__asking *asking, const struct kvs__walk *walk,
+                        struct kvs__rows *rows) {
   for (uint32_t i = 0; i < walk->seen_count; i++) {
     const struct kvs__engine *engine = asking->index->engines[walk->alive[i].engine];
     int64_t blocks;
     if (engine->groups[kvs__main_group(engine)].spec != KVS__SPEC_FULL)
       continue; /* not bound to begin at block 0 */
     blocks = kvs__longest(asking, walk, engine, walk->alive[i].length);
-    if (blocks < 0 || !add_row(asking, walk, engine, (uint32_t)blocks, rows)) return 0;
+    if (blocks < 0 || !kvs__rows_add(asking, walk, engine, (uint32_t)blocks, rows)) return 0;
   }
   return 1;
 }
 
 /* Engines without any full-attention group may match behind a hole. */
-static int answer_endless(const struct kvs__asking *asking, const struct kvs__walk *walk, struct rows *rows) {
+static int answer_endless(const struct kvs__asking *asking, const struct kvs__walk *walk,
+                          struct kvs__rows *rows) {
   const kvs_index *index = asking->index;
   if (!walk->endless) return 1;
   for (uint32_t i = 0; i < index->engines_count; i++) {
@@ -137,7 +39,7 @@ static int answer_endless(const struct kvs__asking *asking, const struct kvs__wa
     if (group < 0 || engine->groups[group].spec == KVS__SPEC_FULL) continue;
     if (!kvs__walk_fits(walk, engine, &engine->groups[group]) || !kvs__asked(asking, i)) continue;
     blocks = kvs__longest(asking, walk, engine, 0);
-    if (blocks < 0 || !add_row(asking, walk, engine, (uint32_t)blocks, rows)) return 0;
+    if (blocks < 0 || !kvs__rows_add(asking, walk, engine, (uint32_t)blocks, rows)) return 0;
   }
   return 1;
 }
@@ -189,32 +91,14 @@ static int plan_walks(struct kvs__asking *asking) {
   return 1;
 }
 
-/* One allocation holds the answer: header, rows, media. */
-static const kvs_matches *pack(const struct rows *rows) {
-  size_t rows_bytes = rows->rows_count * sizeof *rows->rows,
-         media_bytes = rows->media_count * sizeof *rows->media;
-  kvs_matches *matches = malloc(sizeof *matches + rows_bytes + media_bytes);
-  kvs_match_row *row_copy;
-  kvs_match_medium *media_copy;
-  if (matches == NULL) return NULL;
-  row_copy = (kvs_match_row *)(matches + 1);
-  media_copy = (kvs_match_medium *)(row_copy + rows->rows_count);
-  if (rows_bytes > 0) memcpy(row_copy, rows->rows, rows_bytes);
-  if (media_bytes > 0) memcpy(media_copy, rows->media, media_bytes);
-  matches->rows_count = rows->rows_count;
-  matches->rows = row_copy;
-  matches->media = media_copy;
-  return matches;
-}
-
 static kvs_status ask(struct kvs__asking *asking, const kvs_matches **matches) {
-  struct rows rows = {0};
+  struct kvs__rows rows = {0};
   int whole = plan_walks(asking);
   for (uint32_t i = 0; whole && i < asking->walks_count; i++) whole = kvs__walk_run(asking, &asking->walks[i]);
   for (uint32_t i = 0; whole && i < asking->walks_count; i++)
     whole = answer_alive(asking, &asking->walks[i], &rows) && answer_endless(asking, &asking->walks[i], &rows);
   if (whole) {
-    const kvs_matches *packed = pack(&rows);
+    const kvs_matches *packed = kvs__rows_pack(&rows);
     whole = packed != NULL;
     if (whole) *matches = packed;
   }

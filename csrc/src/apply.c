@@ -30,6 +30,7 @@ static enum kvs__fault apply_removed(kvs_index *index, struct kvs__engine *engin
   for (size_t i = 0; fault == KVS__FINE && i < event->hashes_count; i++) {
     struct kvs__key key;
     enum kvs__left left = KVS__LEFT_UNKNOWN;
+    if (i % KVS__HASHES_AHEAD == 0) kvs__hashes_prefetch(index, engine, event, (uint32_t)kind, i);
     if (kvs__key_find(index, engine, &index->scratch.hashes[i], &key))
       left = kvs__leave(index, engine, key, (uint32_t)kind);
     if (left == KVS__LEFT) applied->removed++;

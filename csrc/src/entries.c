@@ -11,6 +11,13 @@
 
 /* ---- finding ---- */
 
+void kvs__hashes_prefetch(const kvs_index *index, const struct kvs__engine *engine,
+                          const struct kvs__event *event, uint32_t kind, size_t from) {
+  const struct kvs__keys *held = &engine->kinds[kind]->held[KVS__INTEGERS];
+  for (size_t i = from; i < event->hashes_count && i < from + KVS__HASHES_AHEAD; i++)
+    if (index->scratch.hashes[i].bytes == NULL) kvs__keys_prefetch(held, index->scratch.hashes[i].value);
+}
+
 int kvs__held_anywhere(const struct kvs__engine *engine, struct kvs__key key) {
   for (uint32_t kind = 0; kind < engine->kinds_count; kind++)
     if (kvs__entry_find(engine, key, kind).bucket != NULL) return 1;
@@ -203,7 +210,7 @@ enum kvs__left kvs__leave(kvs_index *index, struct kvs__engine *engine, struct k
   int doubtful;
   if (seat.bucket == NULL) return KVS__LEFT_UNKNOWN;
   value = seat.bucket->values[seat.at];
-  if (kvs__is_tied(value)) __builtin_prefetch(kvs__run_of(&index->runs, value)); /* for when it is let go */
+  if (kvs__is_tied(value)) kvs__prefetch(kvs__run_of(&index->runs, value)); /* for when it is let go */
   copies = copies_of(where, key, seat);
   doubtful = kvs__seat_doubtful(&where->held[key.form], seat);
   if (copies > 1 && !doubtful)

@@ -32,4 +32,9 @@ typedef int (*kvs__goes)(void *context, const kvs_index *index, uint32_t value);
 uint64_t kvs__kind_drop(kvs_index *index, struct kvs__engine *engine, uint32_t kind, kvs__goes goes,
                         void *context);
 
+/* Bring the lines of an event's hashes into the cache: of so many, from one on. */
+#define KVS__HASHES_AHEAD 32u
+void kvs__hashes_prefetch(const kvs_index *index, const struct kvs__engine *engine,
+                          const struct kvs__event *event, uint32_t kind, size_t from);
+
 #endif

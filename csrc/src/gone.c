@@ -41,12 +41,17 @@ int kvs__gone_add(kvs_index *index, struct kvs__engine *engine, struct kvs__key 
   return 1;
 }
 
+/* So many removals before one is let go of, the lines of its block are asked for. */
+#define FLUSH_AHEAD 8u
+
 void kvs__gone_flush(kvs_index *index, struct kvs__engine *engine) {
   uint32_t kept = 0;
   index->memory.urgent++;
   for (uint32_t i = 0; i < engine->gone_count; i++) {
     struct kvs__gone gone = engine->gone[i];
     struct kvs__key key = {gone.key, gone.form};
+    if (i + FLUSH_AHEAD < engine->gone_count)
+      kvs__slot_prefetch(&index->runs, engine->gone[i + FLUSH_AHEAD].slot);
     if (!kvs__unhold(index, engine, gone.kind, gone.slot)) {
       /* Tried again with the next frame; until then the record says that it holds too much. */
       engine->gone[kept++] = gone;

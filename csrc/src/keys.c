@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "prefetch.h"
+
 /* So many times may an item leave room where another had to pass, before its segment is built anew. Without that, a table
  * in which as much goes as comes would end with searches that walk a dozen buckets for what is not there. */
 #define WORN_MAX 64u
@@ -44,10 +46,13 @@ struct kvs__seat kvs__keys_find(const struct kvs__keys *keys, uint64_t key) {
 void kvs__keys_prefetch(const struct kvs__keys *keys, uint64_t key) {
   uint64_t place;
   const struct kvs__segment *segment;
+  const struct kvs__bucket *home;
   if (keys->count == 0) return;
   place = kvs__place_of(keys, key);
   segment = kvs__segment_of(keys, place);
-  __builtin_prefetch(&segment->buckets[kvs__home_of(place, kvs__segment_buckets(segment))], 1);
+  home = &segment->buckets[kvs__home_of(place, kvs__segment_buckets(segment))];
+  kvs__prefetch(home);
+  kvs__prefetch(home + 1); /* where a full table goes on looking */
 }
 
 /* ---- doubt ---- */

@@ -31,6 +31,7 @@
 #include "keys.h"
 #include "memory.h"
 #include "pool.h"
+#include "prefetch.h"
 
 #define KVS__RUN_BLOCKS 64u
 #define KVS__RUN_ROOMS 11
@@ -108,8 +109,8 @@ static inline uint32_t kvs__slot_set(const struct kvs__runs *runs, uint32_t slot
 static inline void kvs__slot_prefetch(const struct kvs__runs *runs, uint32_t slot) {
   const struct kvs__run *run = kvs__run_of(runs, slot);
   uint32_t at = kvs__run_rank(run, slot & 63);
-  __builtin_prefetch(run->hashes + at, 1);
-  __builtin_prefetch(kvs__run_sets(run) + at, 1);
+  kvs__prefetch(run->hashes + at);
+  kvs__prefetch(kvs__run_sets(run) + at);
 }
 
 static inline uint32_t kvs__slot_depth(const struct kvs__runs *runs, uint32_t slot) {

@@ -13,8 +13,6 @@
 #include "record.h"
 #include "trust.h"
 
-#define PREFETCH 32u
-
 enum shape { WITH_TOKENS, PLACEHOLDER, MASKED };
 
 static enum shape shape_of(const struct kvs__event *event) {
@@ -220,20 +218,13 @@ static enum kvs__entered enter(kvs_index *index, struct storing *storing, size_t
   return entered;
 }
 
-/* Bring the lines that an event will touch into the cache. */
-static void prefetch(const kvs_index *index, const struct kvs__engine *engine, const struct kvs__event *event,
-                     uint32_t kind, size_t from) {
-  const struct kvs__keys *held = &engine->kinds[kind]->held[KVS__INTEGERS];
-  for (size_t i = from; i < event->hashes_count && i < from + PREFETCH; i++)
-    if (index->scratch.hashes[i].bytes == NULL) kvs__keys_prefetch(held, index->scratch.hashes[i].value);
-}
-
 /* Enter the blocks in order. 0 = out of memory. */
 static int store_blocks(kvs_index *index, struct storing *storing, kvs_applied *applied) {
   for (size_t i = 0; i < storing->event->hashes_count; i++) {
     struct kvs__tie tie = {0};
     enum kvs__entered entered;
-    if (i % PREFETCH == 0) prefetch(index, storing->engine, storing->event, storing->kind, i);
+    if (i % KVS__HASHES_AHEAD == 0)
+      kvs__hashes_prefetch(index, storing->engine, storing->event, storing->kind, i);
     if (storing->shape == WITH_TOKENS) {
       tie.known = storing->hook.known;
       tie.orphan = !tie.known;

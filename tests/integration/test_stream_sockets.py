@@ -449,4 +449,4 @@ def test_large_frames_do_not_fill_the_queue() -> None:
         while line.receive_burst(1, 1)[0]:
             waiting += 1
         line.close()
-    assert 16 <= waiting <= 100
+    assert 0 < waiting <= 100

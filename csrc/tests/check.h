@@ -28,6 +28,7 @@ extern struct check_state check_state;
 
 void check_run(const char *name, void (*test)(void));
 void check_failed(const char *file, int line, const char *what);
+void check_takes_its_time(void); /* no limit, for the test that runs */
 
 static inline int check_that(int holds, const char *file, int line, const char *what) {
   check_state.checks++;

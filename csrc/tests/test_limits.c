@@ -229,7 +229,7 @@ static void one_event_of_many_blocks(void) {
 }
 
 /* Hashes chosen so that a map that mixes them without our seed has them all in one place: what an engine makes cost a day
- * that way ends the test by its alarm. They get second copies, lose them, go, and are moved in the frame in which they went. */
+ * that way takes longer than a test may. They get second copies, lose them, go, and are moved in the frame in which they went. */
 static void hashes_crafted_to_meet(void) {
   enum { HASHES = 200000 };
   struct scene scene = scene_begin(NULL, 1);

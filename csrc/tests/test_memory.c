@@ -3,7 +3,6 @@
  *
  * The script plays engines whose caches are known exactly (struct truth). Whatever fails, an engine that is called
  * `exact` must match what it holds, and one that is called `partial` must match no more than that. */
-#include <unistd.h>
 
 #include "check.h"
 #include "failing.h"
@@ -396,7 +395,7 @@ static void churn_stays_flat(void) {
   uint64_t missed = 0, skipped = 0;
   kvs_options options = {.seed = 42, .bytes_max = 16 * CEILING};
   struct scene scene = scene_begin(&options, 2);
-  if (asked != NULL) alarm(0); /* it may take its time */
+  if (asked != NULL) check_takes_its_time();
   for (uint64_t i = 0; i < rounds; i++) {
     uint32_t engine = (uint32_t)(i & 1), prompt = 1000 + (uint32_t)i;
     store(&scene, engine, prompt, 0, LENGTH);

@@ -3,7 +3,8 @@
  * One index follows any number of engines. Event payloads go in as the bytes the engine sent; the
  * question "how many leading blocks of this prompt does each engine hold" comes out.
  *
- * What an event means is written down in docs/design/index.md; this header says how to call.
+ * What an event means is written down in docs/design/index.md; how the index is made, in csrc/src/index.h; this header
+ * says how to call.
  *
  * Threads. Any function may be called from any thread at any time on a live index, except kvs_index_destroy, which nobody
  * else may be beside or after, and the loading of a snapshot, which wants the index for itself.

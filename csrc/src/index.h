@@ -15,6 +15,13 @@
  *                                         |-- gone: removals of the frame under way
  *                                         `-- orphans: blocks that wait for a predecessor
  *
+ *     engine hash   what an engine calls a block: an integer, or bytes
+ *     block hash    what we call it: made of its tokens and all before it (hash.h), so that all engines' blocks compare
+ *     kind          where in an engine: a medium, and a group of its KV caches
+ *     entry         an engine hash held in a kind. Tied: its block is known. Untied: it is not, so it matches nothing. An
+ *                   orphan: untied until its predecessor is told
+ *     slot          a block's number for as long as anybody holds it
+ *
  * A held block is in three places, each of which names the next. What is shared by all engines is told once:
  *
  *     engine hash, as      held: one for each             runs: one for all                  sets: one for all
@@ -41,11 +48,11 @@
  *     `gone`             -                        1/4, written      -                    -
  *     in all, about      3                        4.5               3.3                  1/4
  *
- * Why so. Engine hashes are random, so finding one is a line of its own whatever the table; all that is known of the item
- * is in that line. Nothing after it is a search: a slot is an address. Blocks of a prompt lie side by side, so what
+ * Why so. Engine hashes are random, so finding one is a line of its own whatever the table; all that is known of the item,
+ * but for copies beyond the first, is in that line. Nothing after it is a search: a slot is an address. Blocks of a prompt lie side by side, so what
  * follows the block before is in the same lines. A removal lets go of its block at the end of the frame (gone.h), in the
  * order told, which is mostly a prompt's from its end: then runs, hashes and sets are shared as by a store, and what is left
- * is the bucket. A store asks for the buckets of its next 32 hashes before it needs them (store.c), a removal does not.
+ * is the bucket. Stores and removals ask for lines before they need them, so that most of the misses overlap.
  * How each of the three is laid out, and its arithmetic: segments.h, runs.h, sets.h; what was measured, and the layouts
  * given up for it: docs/design/core.md.
  *
@@ -65,7 +72,6 @@
 #define KVS_INDEX_H
 
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdint.h>
 
 #include "decode.h"

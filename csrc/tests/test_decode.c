@@ -1,4 +1,4 @@
-/* decode.c: every wire form says what it says, and no bytes whatever do harm.
+/* decode.h: every wire form says what it says, and no bytes whatever do harm.
  *
  * Each payload lies at the very end of a block of its own, so that AddressSanitizer sees a read behind it. */
 #include "decode.h"

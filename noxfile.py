@@ -33,6 +33,7 @@ C_PATTERNS = [
     "benchmarks/driver/*.[ch]",
 ]
 WORKFLOWS = sorted(Path(".github/workflows").glob("*.yml"))
+MANIFESTS = sorted(Path("deploy").rglob("*.yaml"))
 STORIES = sorted(Path("tests/e2e").rglob("test_*.py"))
 
 CC = (os.environ.get("CC") or "cc").split()[0]
@@ -97,7 +98,7 @@ def c_sources() -> list[str]:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check form, types, the walls between rooms, C form, YAML and workflows; changes nothing."""
+    """Check form, types, the walls between rooms, C form, YAML, workflows and manifests; changes nothing."""
     # The dependencies, because types come from them; not kvsync itself, so that no compiler is needed.
     session.install(*PYPROJECT["project"]["dependencies"], *group("lint"), *group("test"), "nox")
     checks: list[tuple[str, ...]] = [
@@ -106,6 +107,7 @@ def lint(session: nox.Session) -> None:
         ("clang-format", "--dry-run", "--Werror", *c_sources()),
         ("yamllint", "--strict", "."),
         ("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *map(str, WORKFLOWS)),
+        ("kubernetes-validate", "--strict", "--quiet", *map(str, MANIFESTS)),
         ("lint-imports", "--no-cache", "--no-logo"),
         ("mypy", *PYTHON_PATHS),
     ]

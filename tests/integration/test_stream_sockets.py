@@ -450,3 +450,24 @@ def test_large_frames_do_not_fill_the_queue() -> None:
             waiting += 1
         line.close()
     assert 0 < waiting <= 100
+
+
+def test_small_frames_that_wait_take_little_memory() -> None:
+    """A queue of frames that came one by one takes about what they hold, not the buffers that they were read into."""
+    frames, payload = 1_000, bytes(200)
+    with new_context(QUICK) as context, ScriptedPublisher(replay=None) as publisher:
+        line = Line(context, source(publisher, replay=False), QUICK, Random(1))
+        publisher.wait_for_subscriber()
+        before = resident_bytes()
+        for _ in range(frames):
+            publisher.publish(payload)
+            time.sleep(0.000_2)  # so that each is read by itself
+        time.sleep(0.1)
+        grown = resident_bytes() - before
+        line.close()
+    assert grown < frames * 4_096
+
+
+def resident_bytes() -> int:
+    """The memory that this process has."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4_096

@@ -16,6 +16,7 @@ something to tell can be asked of many at once, by one look at their descriptors
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import struct
 from collections.abc import Sequence
@@ -53,6 +54,13 @@ MISMATCH: Final = int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL) | 1 << 32
 
 MISMATCH_VALUE: Final = int(zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH)
 
+ZERO_COPY_RECV: Final = 10
+"""
+libzmq's context option, which pyzmq does not name. By default a message that waits holds the 8 KiB it was read into, in
+which it is mostly alone: a queue of small frames then takes sixteen times their size. Large ones are read in place
+either way.
+"""
+
 EVENTS: Final = int(zmq.EVENTS)
 NOBLOCK: Final = int(zmq.NOBLOCK)
 POLLIN: Final = int(zmq.POLLIN)
@@ -77,6 +85,8 @@ def new_context(options: SubscriberOptions) -> Context:
     context: Context = zmq.Context(io_threads=options.io_threads)
     wanted = SOCKETS_PER_ENGINE * options.engines_max + SOCKETS_PER_ENGINE
     context.set(zmq.MAX_SOCKETS, min(wanted, context.get(zmq.SOCKET_LIMIT)))
+    with contextlib.suppress(zmq.ZMQError):  # a release that does not know it has no such buffers
+        context.set(ZERO_COPY_RECV, 0)
     return context
 
 

@@ -141,7 +141,7 @@ typedef struct kvs_options {
   uint64_t seed;           /* of every block hash; keep it secret */
   /* Ceiling of everything the index allocates, beyond an empty one; 0 = none. Outside of it: what answers and exports take
    * while they are made and until they are freed; and, while a frame is applied, at most 36 bytes for each of its own: the
-   * caller's limit on frames bounds that. Of those 1.5 MB are kept for the next frame. */
+   * caller's limit on frames bounds that. Of those 1.7 MB are kept for the next frame. */
   uint64_t bytes_max;
   uint64_t entries_max; /* that one engine may hold; beyond it gives up its deepest blocks; 0 = no limit */
   uint64_t fail_allocation; /* for tests: the n-th allocation from here on fails once; 0 = none */

@@ -3,6 +3,7 @@
  * The rules, with their reasons, are in docs/design/index.md. */
 #include <string.h>
 
+#include "ahead.h"
 #include "clock.h"
 #include "entries.h"
 #include "evict.h"
@@ -11,6 +12,9 @@
 #include "record.h"
 #include "store.h"
 #include "trust.h"
+
+/* What an event itself costs a reader who waits, in blocks. */
+#define EVENT_BLOCKS (KVS_SLICE_BLOCKS / KVS__AHEAD)
 
 static void not_held(struct kvs__engine *engine, int medium) {
   engine->counters[KVS_COUNTER_REMOVED_UNKNOWN]++;
@@ -30,8 +34,8 @@ static enum kvs__fault apply_removed(kvs_index *index, struct kvs__engine *engin
   for (size_t i = 0; fault == KVS__FINE && i < event->hashes_count; i++) {
     struct kvs__key key;
     enum kvs__left left = KVS__LEFT_UNKNOWN;
-    if (i % KVS__HASHES_AHEAD == 0) kvs__hashes_prefetch(index, engine, event, (uint32_t)kind, i);
-    if (kvs__key_find(index, engine, &index->scratch.hashes[i], &key))
+    if (i > 0 && i % KVS__HASHES_AHEAD == 0) kvs__hashes_prefetch(engine, event, (uint32_t)kind, i);
+    if (kvs__key_find(index, engine, &event->hashes[i], &key))
       left = kvs__leave(index, engine, key, (uint32_t)kind);
     if (left == KVS__LEFT) applied->removed++;
     if (left == KVS__LEFT_UNKNOWN) not_held(engine, medium);
@@ -84,6 +88,16 @@ static enum kvs__fault apply_event(kvs_index *index, struct kvs__engine *engine,
   return KVS__FINE;
 }
 
+static void apply_decoded(kvs_index *index, struct kvs__engine *engine, const struct kvs__decoded *decoded,
+                          kvs_applied *applied) {
+  enum kvs__fault fault = decoded->fault;
+  if (fault == KVS__FAULT_MEMORY) kvs__record_doubt_all(engine, KVS_REASON_MEMORY);
+  if (fault == KVS__FINE) fault = apply_event(index, engine, &decoded->event, applied);
+  if (fault != KVS__FINE) count_fault(engine, fault, applied);
+  kvs__evict_beyond(index, engine);
+  kvs__breathe(index, EVENT_BLOCKS);
+}
+
 static void apply_payload(kvs_index *index, struct kvs__engine *engine, const uint8_t *payload, size_t bytes,
                           kvs_applied *applied) {
   struct kvs__batch batch;
@@ -96,14 +110,9 @@ static void apply_payload(kvs_index *index, struct kvs__engine *engine, const ui
     kvs__state_end(index);
   }
   while (!lost && batch.events_left > 0) {
-    struct kvs__event event;
-    fault = kvs__batch_next(&batch, &index->scratch, &event, &lost);
-    if (fault == KVS__FINE) fault = kvs__store_prepare(index, &event);
+    unsigned count = kvs__ahead_take(index, engine, &batch, &lost);
     kvs__state_begin(index);
-    if (fault == KVS__FAULT_MEMORY) kvs__record_doubt_all(engine, KVS_REASON_MEMORY);
-    if (fault == KVS__FINE) fault = apply_event(index, engine, &event, applied);
-    if (fault != KVS__FINE) count_fault(engine, fault, applied);
-    kvs__evict_beyond(index, engine);
+    for (unsigned i = 0; i < count; i++) apply_decoded(index, engine, &index->ahead[i], applied);
     kvs__state_end(index);
   }
   if (lost) return;
@@ -176,7 +185,7 @@ kvs_status kvs_index_apply_many(kvs_index *index, size_t count, const uint32_t *
   while (at < count &&
          apply_frame(index, engines[at], payloads[at], payload_bytes[at], sequences[at], &applied[at]))
     at++;
-  kvs__scratch_trim(&index->scratch);
+  kvs__ahead_trim(index);
   pthread_mutex_unlock(&index->writing);
   *done = at;
   return at == count ? KVS_OK : KVS_ERR_ENGINE;

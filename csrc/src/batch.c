@@ -14,6 +14,8 @@ enum kvs__fault kvs__batch_next(struct kvs__batch *batch, struct kvs__scratch *s
   *lost = 0;
   batch->events_left--;
   fault = kvs__read_event(&batch->rest, scratch, event);
+  event->hashes = scratch->hashes;
+  event->tokens = scratch->tokens;
   if (fault == KVS__FINE) return KVS__FINE;
   if (fault == KVS__FAULT_TRUNCATED) {
     *lost = 1;

@@ -23,9 +23,12 @@ struct kvs__text {
 
 enum kvs__tag { KVS__TAG_UNKNOWN, KVS__TAG_STORED, KVS__TAG_REMOVED, KVS__TAG_CLEARED };
 
-/* One event. Arrays lie in the scratch, texts in the payload. */
+/* One event. Arrays lie in the scratch it was decoded with, texts in the payload. It must stay where it was decoded. */
 struct kvs__event {
   enum kvs__tag tag;
+  const struct kvs__sent_hash *hashes;
+  const uint32_t *tokens;
+  uint64_t *locals; /* of a stored event's blocks: made by store.c */
   uint8_t dialect; /* kvs_dialect that a stored event's form implies */
   size_t hashes_count;
   size_t tokens_count;
@@ -52,7 +55,7 @@ struct kvs__scratch {
   size_t hashes_capacity;
   uint32_t *tokens;
   size_t tokens_capacity;
-  uint64_t *locals; /* of a stored event's blocks: made by store.c */
+  uint64_t *locals;
   size_t locals_capacity;
 };
 
@@ -77,8 +80,8 @@ enum kvs__fault kvs__batch_close(struct kvs__batch *batch, uint64_t *trailing);
 /* Room for so many of an array of the scratch; 0 = out of memory. */
 int kvs__scratch_room(void **array, size_t *capacity, size_t count, size_t size);
 void kvs__scratch_end(struct kvs__scratch *scratch);
-/* Give back what only an unusually large event needed. */
-void kvs__scratch_trim(struct kvs__scratch *scratch);
+/* Give back what only an event of more needed. */
+void kvs__scratch_trim(struct kvs__scratch *scratch, size_t hashes, size_t tokens);
 
 /* extras.c: extras of an event, one block after the other: the hash of its entry. `cursor` begins as event->extras. */
 struct kvs__hasher;

@@ -11,11 +11,11 @@
 
 /* ---- finding ---- */
 
-void kvs__hashes_prefetch(const kvs_index *index, const struct kvs__engine *engine,
-                          const struct kvs__event *event, uint32_t kind, size_t from) {
+void kvs__hashes_prefetch(const struct kvs__engine *engine, const struct kvs__event *event, uint32_t kind,
+                          size_t from) {
   const struct kvs__keys *held = &engine->kinds[kind]->held[KVS__INTEGERS];
   for (size_t i = from; i < event->hashes_count && i < from + KVS__HASHES_AHEAD; i++)
-    if (index->scratch.hashes[i].bytes == NULL) kvs__keys_prefetch(held, index->scratch.hashes[i].value);
+    if (event->hashes[i].bytes == NULL) kvs__keys_prefetch(held, event->hashes[i].value);
 }
 
 int kvs__held_anywhere(const struct kvs__engine *engine, struct kvs__key key) {

@@ -34,7 +34,7 @@ uint64_t kvs__kind_drop(kvs_index *index, struct kvs__engine *engine, uint32_t k
 
 /* Bring the lines of an event's hashes into the cache: of so many, from one on. */
 #define KVS__HASHES_AHEAD 32u
-void kvs__hashes_prefetch(const kvs_index *index, const struct kvs__engine *engine,
-                          const struct kvs__event *event, uint32_t kind, size_t from);
+void kvs__hashes_prefetch(const struct kvs__engine *engine, const struct kvs__event *event, uint32_t kind,
+                          size_t from);
 
 #endif

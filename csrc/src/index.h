@@ -228,6 +228,15 @@ struct kvs__model {
   uint32_t chains_capacity;
 };
 
+/* An event that was decoded before those before it are applied (ahead.h). */
+#define KVS__AHEAD 16u
+
+struct kvs__decoded {
+  enum kvs__fault fault;
+  struct kvs__event event;
+  struct kvs__scratch scratch;
+};
+
 struct kvs_index {
   pthread_mutex_t writing;
   pthread_rwlock_t state;
@@ -248,7 +257,7 @@ struct kvs_index {
   uint64_t entries_max; /* of one engine; 0 = no limit */
   uint64_t evicted;
   uint64_t adapter_stores; /* events that named an adapter, of all engines */
-  struct kvs__scratch scratch;
+  struct kvs__decoded ahead[KVS__AHEAD];
 };
 
 /* New medium names one engine may bring, over all its lives. */

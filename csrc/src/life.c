@@ -68,7 +68,7 @@ void kvs_index_destroy(kvs_index *index) {
   }
   kvs__free(&index->memory, index->models, index->models_count * sizeof *index->models);
   kvs__media_end(&index->media, &index->memory);
-  kvs__scratch_end(&index->scratch);
+  for (unsigned i = 0; i < KVS__AHEAD; i++) kvs__scratch_end(&index->ahead[i].scratch);
   assert(index->memory.used == 0);
   pthread_rwlock_destroy(&index->state);
   pthread_mutex_destroy(&index->writing);

@@ -25,9 +25,9 @@ static enum shape shape_of(const struct kvs__event *event) {
 }
 
 /* The local hash of a block: its tokens, and what else its cache depends on. */
-static uint64_t local_of(const struct kvs__hasher *hasher, const struct kvs__event *event,
-                         const uint32_t *tokens, size_t at, struct kvs__cursor *extras) {
-  uint64_t local = kvs__hash_tokens(hasher, tokens + at * event->block_size, event->block_size);
+static uint64_t local_of(const struct kvs__hasher *hasher, const struct kvs__event *event, size_t at,
+                         struct kvs__cursor *extras) {
+  uint64_t local = kvs__hash_tokens(hasher, event->tokens + at * event->block_size, event->block_size);
   if (event->has_extras) return kvs__extras_fold(hasher, local, kvs__extras_next(hasher, event, extras));
   if (at == 0 && !event->has_parent && event->cache_salt.at != NULL)
     return kvs__extras_fold(hasher, local,
@@ -36,15 +36,15 @@ static uint64_t local_of(const struct kvs__hasher *hasher, const struct kvs__eve
   return local;
 }
 
-enum kvs__fault kvs__store_prepare(kvs_index *index, const struct kvs__event *event) {
-  struct kvs__scratch *scratch = &index->scratch;
+enum kvs__fault kvs__store_prepare(const struct kvs__hasher *hasher, struct kvs__event *event,
+                                   struct kvs__scratch *scratch) {
   struct kvs__cursor extras = event->extras;
   if (event->tag != KVS__TAG_STORED || shape_of(event) != WITH_TOKENS) return KVS__FINE;
   if (!kvs__scratch_room((void **)&scratch->locals, &scratch->locals_capacity, event->hashes_count,
                          sizeof *scratch->locals))
     return KVS__FAULT_MEMORY;
-  for (size_t i = 0; i < event->hashes_count; i++)
-    scratch->locals[i] = local_of(&index->hasher, event, scratch->tokens, i, &extras);
+  for (size_t i = 0; i < event->hashes_count; i++) scratch->locals[i] = local_of(hasher, event, i, &extras);
+  event->locals = scratch->locals;
   return KVS__FINE;
 }
 
@@ -99,7 +99,7 @@ static int all_held(kvs_index *index, struct kvs__engine *engine, const struct k
   for (size_t i = 0; i < event->hashes_count; i++) {
     struct kvs__key key;
     kvs__breathe(index, 1);
-    if (!kvs__key_find(index, engine, &index->scratch.hashes[i], &key)) return 0;
+    if (!kvs__key_find(index, engine, &event->hashes[i], &key)) return 0;
     if (kvs__entry_find(engine, key, kind).bucket == NULL) return 0;
   }
   return 1;
@@ -165,7 +165,7 @@ static void find_parent(kvs_index *index, struct storing *storing, int gpu) {
 
 /* Is the block before the i-th still there? Making room may have taken it, and then nothing may follow it. */
 static int predecessor_held(kvs_index *index, const struct storing *storing, size_t at) {
-  const struct kvs__sent_hash *sent = at == 0 ? &storing->event->parent : &index->scratch.hashes[at - 1];
+  const struct kvs__sent_hash *sent = at == 0 ? &storing->event->parent : &storing->event->hashes[at - 1];
   struct kvs__key key;
   if (at == 0 && !storing->event->has_parent) return 1;
   return kvs__key_find(index, storing->engine, sent, &key) && kvs__held_anywhere(storing->engine, key);
@@ -175,12 +175,12 @@ static int predecessor_held(kvs_index *index, const struct storing *storing, siz
  * slots lie where those were. */
 static struct kvs__spare entered_so_far(kvs_index *index, const struct storing *storing, size_t at,
                                         const struct kvs__tie *tie) {
-  uint64_t *slots = index->scratch.locals;
+  uint64_t *slots = storing->event->locals;
   struct kvs__spare spare = {.engine = storing->engine, .slots = slots};
   if (!tie->known || at == 0) return spare;
   for (size_t i = 0; i < at; i++) {
     struct kvs__key key;
-    slots[i] = kvs__key_find(index, storing->engine, &index->scratch.hashes[i], &key)
+    slots[i] = kvs__key_find(index, storing->engine, &storing->event->hashes[i], &key)
                    ? kvs__tied_anywhere(index, storing->engine, key, storing->kind)
                    : KVS__SLOT_NONE;
   }
@@ -198,7 +198,7 @@ static int make_room(kvs_index *index, const struct storing *storing, size_t at,
 /* Enter the i-th hash; when the ceiling stops it, make room once. The next one hangs on it. */
 static enum kvs__entered enter(kvs_index *index, struct storing *storing, size_t at,
                                const struct kvs__tie *tie) {
-  const struct kvs__sent_hash *sent = &index->scratch.hashes[at];
+  const struct kvs__sent_hash *sent = &storing->event->hashes[at];
   enum kvs__entered entered = KVS__ENTERED_FAILED;
   for (int pass = 0; pass < 2 && entered == KVS__ENTERED_FAILED; pass++) {
     struct kvs__key key;
@@ -223,14 +223,14 @@ static int store_blocks(kvs_index *index, struct storing *storing, kvs_applied *
   for (size_t i = 0; i < storing->event->hashes_count; i++) {
     struct kvs__tie tie = {0};
     enum kvs__entered entered;
-    if (i % KVS__HASHES_AHEAD == 0)
-      kvs__hashes_prefetch(index, storing->engine, storing->event, storing->kind, i);
+    if (i > 0 && i % KVS__HASHES_AHEAD == 0)
+      kvs__hashes_prefetch(storing->engine, storing->event, storing->kind, i);
     if (storing->shape == WITH_TOKENS) {
       tie.known = storing->hook.known;
       tie.orphan = !tie.known;
       tie.parent = storing->hook.slot;
       tie.coming = (uint32_t)(storing->event->hashes_count - i);
-      tie.local = index->scratch.locals[i];
+      tie.local = storing->event->locals[i];
       tie.block = tie.known ? kvs__mix(&index->hasher, storing->hook.hash, tie.local) : 0;
       tie.waits_for = storing->hook.key;
     }

@@ -8,9 +8,6 @@
 
 #define TRY KVS__TRY
 
-#define SCRATCH_HASHES_KEPT (1u << 14)
-#define SCRATCH_TOKENS_KEPT (1u << 18)
-
 /* ---- the scratch ---- */
 
 int kvs__scratch_room(void **array, size_t *capacity, size_t count, size_t size) {
@@ -23,9 +20,8 @@ int kvs__scratch_room(void **array, size_t *capacity, size_t count, size_t size)
   return 1;
 }
 
-void kvs__scratch_trim(struct kvs__scratch *scratch) {
-  if (scratch->hashes_capacity > SCRATCH_HASHES_KEPT || scratch->tokens_capacity > SCRATCH_TOKENS_KEPT)
-    kvs__scratch_end(scratch);
+void kvs__scratch_trim(struct kvs__scratch *scratch, size_t hashes, size_t tokens) {
+  if (scratch->hashes_capacity > hashes || scratch->tokens_capacity > tokens) kvs__scratch_end(scratch);
 }
 
 void kvs__scratch_end(struct kvs__scratch *scratch) {

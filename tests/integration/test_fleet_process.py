@@ -20,7 +20,7 @@ from tests.integration.test_serve_process import serving
 
 from kvsync.testing.apiserver.process import ApiServerProcess
 
-WITHIN_S = 20.0
+WITHIN_S = 40.0
 DEATH_S = 15.0
 """The promise is 1 s; what is asserted leaves room for a busy machine, and the figure is printed."""
 
@@ -66,6 +66,13 @@ def until(true: Callable[[], bool], within_s: float = WITHIN_S) -> float:
         assert time.monotonic() < began + within_s, "it never became so"
         time.sleep(0.01)
     return time.monotonic() - began
+
+
+def first_findings(url: str) -> list[dict[str, Any]]:
+    """What the daemon has to tell, once it has something: it answers before its first look is over."""
+    until(lambda: bool(ask(url, "/v1/engines")[1]["findings"]))
+    told: list[dict[str, Any]] = ask(url, "/v1/engines")[1]["findings"]
+    return told
 
 
 def ups(url: str) -> dict[str, bool]:

@@ -19,7 +19,7 @@ import pytest
 from tests.integration.engine_helpers import ENVIRONMENT, engine_beside
 
 POD = "name=a,http=http://127.0.0.1:9,model=m"
-WITHIN_S = 20.0
+WITHIN_S = 40.0
 
 
 def command(*arguments: str) -> list[str]:

@@ -19,6 +19,8 @@ from kvsync.types import Engine, Trust
 
 ENGINE = ("pod", "rank")
 
+PART_ENGINES = 50
+
 LOADS = (
     ("waiting", "Requests sent that wait for their first token."),
     ("running", "Requests sent that are past their first token."),
@@ -31,7 +33,7 @@ Labels = tuple[str, ...]
 
 
 def figures(parts: Parts) -> Iterator[Metric]:
-    """Every family, also one without a sample."""
+    """Every family, also one without a sample; a long one comes in parts of its name."""
     yield _gauge("pod_up", "1 while the pod gets requests.", ["pod"], _ups(parts))
     yield _gauge("coverage", "Share of engines that are connected and trusted enough.", [], _coverage(parts))
     yield from _load_figures(parts)
@@ -71,19 +73,39 @@ def _record_figures(records: Sequence[RecordView]) -> Iterator[Metric]:
         yield _gauge(f"engine_{count}", text, (*ENGINE, "medium"), values)
     orphans = {_where(record.engine): float(record.orphans) for record in records}
     yield _gauge("engine_orphans", "Blocks whose predecessor is not known.", ENGINE, orphans)
-    events = CounterMetricFamily("kvsync_engine_events", "What became of events.", labels=[*ENGINE, "kind"])
-    lag = HistogramMetricFamily(
-        "kvsync_event_lag_seconds", "From the time a batch is stamped with to when it was applied.", labels=ENGINE
-    )
+    for part in _parts(records):
+        yield _event_figures(part)
+    for part in _parts(records):
+        yield _lag_figures(part)
     ahead = CounterMetricFamily("kvsync_event_lag_ahead", "Batches stamped in our future.", labels=ENGINE)
+    for record in records:
+        ahead.add_metric(_where(record.engine), record.lag.ahead)
+    yield ahead
+
+
+def _parts(records: Sequence[RecordView]) -> Iterator[Sequence[RecordView]]:
+    """A few engines at a time, for families of many samples an engine; one empty part where there is none."""
+    for at in range(0, max(1, len(records)), PART_ENGINES):
+        yield records[at : at + PART_ENGINES]
+
+
+def _event_figures(records: Sequence[RecordView]) -> Metric:
+    events = CounterMetricFamily("kvsync_engine_events", "What became of events.", labels=[*ENGINE, "kind"])
     for record in records:
         where = _where(record.engine)
         for kind, number in record.counters.items():
             events.add_metric([*where, kind], number)
+    return events
+
+
+def _lag_figures(records: Sequence[RecordView]) -> Metric:
+    lag = HistogramMetricFamily(
+        "kvsync_event_lag_seconds", "From the time a batch is stamped with to when it was applied.", labels=ENGINE
+    )
+    for record in records:
         if record.lag.count:
-            lag.add_metric(where, _buckets(record.lag), record.lag.seconds)
-        ahead.add_metric(where, record.lag.ahead)
-    yield from (events, lag, ahead)
+            lag.add_metric(_where(record.engine), _buckets(record.lag), record.lag.seconds)
+    return lag
 
 
 def _buckets(lag: LagView) -> list[tuple[str, float]]:

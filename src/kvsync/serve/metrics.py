@@ -71,9 +71,10 @@ class Metrics:
         second, and events for longer: the thread that follows them gets the interpreter for an instant in 5 ms then.
         """
         pieces: list[bytes] = []
-        began = perf_counter()
+        began, name = perf_counter(), ""
         for metric in self.registry.collect():
-            for piece in written(metric):
+            is_more, name = metric.name == name, metric.name
+            for piece in written(metric, is_more=is_more):
                 pieces.append(piece)
                 worked_s = perf_counter() - began
                 if worked_s > SLICE_S:
@@ -89,13 +90,17 @@ class Metrics:
             self.mispredicted.labels(pod, "more" if actual > predicted else "fewer").inc()
 
 
-def written(metric: Metric) -> Iterator[bytes]:
-    """A family as text, `PIECE_SAMPLES` at a time."""
+def written(metric: Metric, *, is_more: bool = False) -> Iterator[bytes]:
+    """A family as text, `PIECE_SAMPLES` at a time; one that is more of the family before it has no headers."""
     for at in range(0, max(1, len(metric.samples)), PIECE_SAMPLES):
         part = Metric(metric.name, metric.documentation, metric.type, metric.unit)
         part.samples = metric.samples[at : at + PIECE_SAMPLES]
         text = generate_latest(_One(part))
-        yield text if at == 0 else b"".join(line for line in text.splitlines(keepends=True) if line[:1] != b"#")
+        yield (
+            text
+            if at == 0 and not is_more
+            else b"".join(line for line in text.splitlines(keepends=True) if line[:1] != b"#")
+        )
 
 
 class _One(CollectorRegistry):

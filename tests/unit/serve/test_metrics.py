@@ -43,6 +43,25 @@ def test_slices_are_one_page() -> None:
     assert len(page.splitlines()) > ENGINES * 6
 
 
+def test_parts_of_a_family_are_one() -> None:
+    """A family that comes in parts of its name has its headers once."""
+
+    def parts() -> Iterator[Metric]:
+        for number in range(3):
+            part = CounterMetricFamily("kvsync_frames", "Frames.", labels=["pod"])
+            part.add_metric([f"p{number}"], number)
+            yield part
+
+    made = Metrics()
+    made.registry.register(FleetCollector(parts))
+    lines = [line for line in asyncio.run(made.page()).decode().splitlines() if "kvsync_frames" in line]
+    assert lines == [
+        "# HELP kvsync_frames_total Frames.",
+        "# TYPE kvsync_frames_total counter",
+        *(f'kvsync_frames_total{{pod="p{number}"}} {number}.0' for number in range(3)),
+    ]
+
+
 def test_others_have_their_turn_between_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     """A page of very many lines holds up nobody for longer than a slice."""
     monkeypatch.setattr(metrics, "SLICE_S", 0.0)

@@ -471,3 +471,27 @@ def test_small_frames_that_wait_take_little_memory() -> None:
 def resident_bytes() -> int:
     """The memory that this process has."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4_096
+
+
+@pytest.mark.parametrize("where", ["receive_burst", "news"])
+def test_a_fault_of_ours_ends_one_engine_only(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    """What must not happen is told at the engine that it happened to; the others are followed on."""
+    other, sound = Engine("other"), getattr(Line, where)
+    with Index() as index, ScriptedPublisher() as one, ScriptedPublisher() as two, Subscriber(index, QUICK) as followed:
+
+        def broken(line: Line, *arguments: int) -> object:
+            if line is followed._links[ENGINE]._line:
+                raise RuntimeError("a fault")
+            return sound(line, *arguments)
+
+        followed.add(source(one))
+        followed.add(source(two, other))
+        wait_until(followed, lambda status: status.connected)
+        wait_until(followed, lambda status: status.connected, other)
+        monkeypatch.setattr(Line, where, broken)
+        one.publish(batch(0))
+        one.restart()  # news, too
+        wait_until(followed, lambda status: status.state == "failed")
+        two.publish(batch(0))
+        wait_until(followed, lambda status: status.applied == 0, other)
+        assert "internal error" in str(followed.status()[ENGINE].error)

@@ -228,6 +228,10 @@ class Link:
         except SocketError as error:
             with self._lock:
                 self._lose_line(f"socket trouble: {error}", now)
+        except Exception:
+            logger.exception("engine %s is not followed any more", self.source.engine)
+            with self._lock:
+                self._fail()
 
     def take(self, now: float, *, has_news: bool) -> bool:
         """End a turn, after a look at the monitors told whether they have news; True if there is more to do at once."""

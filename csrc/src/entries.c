@@ -241,6 +241,24 @@ static int drop_item(kvs_index *index, struct kvs__engine *engine, uint32_t kind
   return 1;
 }
 
+/* So many buckets before an item is let go of, its block's lines are asked for; and twice as many before, where they lie. */
+#define DROP_AHEAD 2u
+
+static void drop_prefetch(const kvs_index *index, const struct kvs__segment *segment, uint32_t at) {
+  for (uint32_t far = 1; far <= 2; far++) {
+    const struct kvs__bucket *bucket;
+    if (at + far * DROP_AHEAD >= kvs__segment_buckets(segment)) return;
+    bucket = &segment->buckets[at + far * DROP_AHEAD];
+    for (unsigned i = 0; i < KVS__BUCKET_ITEMS; i++) {
+      if (!(bucket->used >> i & 1) || !kvs__is_tied(bucket->values[i])) continue;
+      if (far == 1)
+        kvs__slot_prefetch(&index->runs, bucket->values[i]);
+      else
+        kvs__prefetch(kvs__run_of(&index->runs, bucket->values[i]));
+    }
+  }
+}
+
 uint64_t kvs__kind_drop(kvs_index *index, struct kvs__engine *engine, uint32_t kind, kvs__goes goes,
                         void *context) {
   uint64_t dropped = 0;
@@ -251,6 +269,7 @@ uint64_t kvs__kind_drop(kvs_index *index, struct kvs__engine *engine, uint32_t k
         /* Letting go of a block can move any segment: look it up anew each time. */
         struct kvs__seat seat = {&held->segments[s].buckets[at / KVS__BUCKET_ITEMS], at % KVS__BUCKET_ITEMS};
         struct kvs__key key = {seat.bucket->keys[seat.at], form};
+        if (seat.at == 0 && goes == NULL) drop_prefetch(index, &held->segments[s], at / KVS__BUCKET_ITEMS);
         if (!(seat.bucket->used >> seat.at & 1)) continue;
         if (goes != NULL && !goes(context, index, seat.bucket->values[seat.at])) continue;
         if (!drop_item(index, engine, kind, key, seat)) continue;

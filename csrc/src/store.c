@@ -13,6 +13,10 @@
 #include "record.h"
 #include "trust.h"
 
+/* So often is room made for one block: an eighth of the largest record at a time gives back little where it leaves slabs half
+ * full, and a list that doubles needs much at once. */
+#define ROOM_MADE_MAX 3
+
 enum shape { WITH_TOKENS, PLACEHOLDER, MASKED };
 
 static enum shape shape_of(const struct kvs__event *event) {
@@ -195,15 +199,15 @@ static int make_room(kvs_index *index, const struct storing *storing, size_t at,
   return kvs__evict(index, &spare) && (storing->shape != WITH_TOKENS || predecessor_held(index, storing, at));
 }
 
-/* Enter the i-th hash; when the ceiling stops it, make room once. The next one hangs on it. */
+/* Enter the i-th hash; when the ceiling stops it, make room. The next one hangs on it. */
 static enum kvs__entered enter(kvs_index *index, struct storing *storing, size_t at,
                                const struct kvs__tie *tie) {
   const struct kvs__sent_hash *sent = &storing->event->hashes[at];
   enum kvs__entered entered = KVS__ENTERED_FAILED;
-  for (int pass = 0; pass < 2 && entered == KVS__ENTERED_FAILED; pass++) {
+  for (int pass = 0; pass <= ROOM_MADE_MAX && entered == KVS__ENTERED_FAILED; pass++) {
     struct kvs__key key;
     uint32_t value;
-    if (pass == 1 && !make_room(index, storing, at, tie)) break;
+    if (pass > 0 && !make_room(index, storing, at, tie)) break;
     if (!kvs__key_make(index, storing->engine, sent, &key)) continue;
     entered = kvs__enter(index, storing->engine, key, storing->kind, tie, storing->again, &value);
     if (entered != KVS__ENTERED_FAILED) {

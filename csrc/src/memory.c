@@ -22,7 +22,8 @@ static int fits(const struct kvs__memory *memory, size_t bytes) {
 
 static void end_empty_list(struct kvs__memory *memory) {
   if (memory->regions_count > 0) return;
-  kvs__free(memory, memory->regions, memory->regions_capacity * sizeof *memory->regions);
+  memory->used -= memory->regions_capacity * sizeof *memory->regions;
+  free(memory->regions);
   memory->regions = NULL;
   memory->regions_capacity = 0;
 }
@@ -48,6 +49,12 @@ static void drop_spare(struct kvs__memory *memory) {
     forget_region(memory, number);
   else
     (void)madvise(region->slabs + (size_t)slab * KVS__SLAB_BYTES, KVS__SLAB_BYTES, MADV_DONTNEED);
+}
+
+/* The fewer bytes are used, the fewer may be spare; with nothing used there is none. */
+static void drop_surplus(struct kvs__memory *memory) {
+  while (memory->spares > 0 && (uint64_t)memory->spares * SPARE_PART * KVS__SLAB_BYTES > memory->used)
+    drop_spare(memory);
 }
 
 static int may_grow(struct kvs__memory *memory, size_t bytes) {
@@ -92,6 +99,7 @@ void kvs__free(struct kvs__memory *memory, void *pointer, size_t bytes) {
   assert(memory->used >= bytes);
   memory->used -= bytes;
   free(pointer);
+  drop_surplus(memory);
 }
 
 /* ---- slabs ---- */
@@ -163,6 +171,5 @@ void kvs__slab_give(struct kvs__memory *memory, void *slab) {
   region->given &= ~bit;
   region->spares |= bit;
   memory->spares++;
-  while (memory->spares > 0 && (uint64_t)memory->spares * SPARE_PART * KVS__SLAB_BYTES > memory->used)
-    drop_spare(memory);
+  drop_surplus(memory);
 }

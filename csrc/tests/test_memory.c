@@ -512,7 +512,29 @@ static void memory_comes_back(void) {
   scene_end(&scene);
 }
 
+#define SLABS 300u
+/* Spares go when what they are a part of goes, and not only when the next slab is given back. */
+static void no_spare_outlives_what_is_used(void) {
+  struct kvs__memory memory = {0};
+  const size_t bytes = (size_t)SLABS * KVS__SLAB_BYTES;
+  void *slabs[SLABS], *other = kvs__alloc(&memory, bytes);
+  for (unsigned i = 0; i < SLABS; i++) {
+    slabs[i] = kvs__slab_take(&memory);
+    CHECK(slabs[i] != NULL);
+    memset(slabs[i], (int)i, KVS__SLAB_BYTES);
+  }
+  for (unsigned i = 0; i < SLABS; i++) {
+    CHECK_EQUAL(*(uint8_t *)slabs[i], i & 255);
+    kvs__slab_give(&memory, slabs[i]);
+  }
+  CHECK(memory.spares > 0 && memory.used <= bytes + bytes / 32);
+  kvs__free(&memory, other, bytes);
+  CHECK_EQUAL(memory.spares, 0);
+  CHECK_EQUAL(memory.used, 0);
+}
+
 void tests_of_memory(void) {
+  RUN("memory: no spare outlives what is used", no_spare_outlives_what_is_used);
   RUN("memory: a tenth of the entries keeps a quarter", a_tenth_keeps_a_quarter);
   RUN("memory: churn at the ceiling stays flat", churn_stays_flat);
   RUN("memory: the script alone is true", the_script_alone_is_true);

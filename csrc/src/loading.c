@@ -8,14 +8,13 @@
  * place, and everything else is checked before it is believed. */
 #include <stdlib.h>
 
-#include "loading.h"
-
 #include "clock.h"
 #include "engines.h"
 #include "evict.h"
 #include "models.h"
 #include "names.h"
 #include "orphans.h"
+#include "reader.h"
 #include "snapshot.h"
 
 /* A section in two parts: what comes before the starts, and they. */

@@ -1,8 +1,8 @@
 /* The items of a section, read back: which block each is, and that the engine holds it. */
 #include "entries.h"
 #include "holders.h"
-#include "loading.h"
 #include "names.h"
+#include "reader.h"
 #include "record.h"
 #include "snapshot.h"
 

@@ -1,6 +1,6 @@
-/* What loading.c and loading_items.c have in common: a reader of foreign bytes, and an index that is being filled. */
-#ifndef KVS_LOADING_H
-#define KVS_LOADING_H
+/* What loading.c and loading_items.c read with: foreign bytes, into an index that is being filled. */
+#ifndef KVS_READER_H
+#define KVS_READER_H
 
 #include <string.h>
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -66,6 +67,7 @@ class Rank:
         self._publisher = ZmqEventPublisher(
             order["rank"], endpoint=order["events"], replay_endpoint=order["replay"], topic=order["topic"]
         )
+        self._replay_port = int(order["replay"].rpartition(":")[2]) + order["rank"]
         self._requests: dict[str, Any] = {}
         self._published = 0
 
@@ -158,9 +160,26 @@ class Rank:
         return {"sequence": self._published - 1, "groups": held}
 
     def close(self, _order: dict[str, Any]) -> dict[str, Any]:
-        """End the publisher, as the end of the process does."""
+        """End the publisher, as the end of the process does: its port is free afterwards."""
         self._publisher.shutdown()
+        wait_until_free(self._replay_port)
         return {}
+
+
+def wait_until_free(port: int, timeout_s: float = 30.0) -> None:
+    """Return once the port can be bound: libzmq closes sockets in a thread of its own, a while later."""
+    end = time.monotonic() + timeout_s
+    while True:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                if time.monotonic() > end:
+                    raise
+            else:
+                return
+        time.sleep(0.01)
 
 
 def told(event: Any) -> dict[str, Any]:

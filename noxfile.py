@@ -236,7 +236,8 @@ def differential(session: nox.Session) -> None:
     session.run("python", "tests/differential.py", *session.posargs)
 
 
-@nox.session
+# It needs no packages; and to make an environment anew would throw away what was learned, which lies in its folder.
+@nox.session(venv_backend="none")
 def fuzz(session: nox.Session) -> None:
     """Fuzz decoder and index with libFuzzer; `-- --seconds 600 operations` says how long each, and which."""
     parser = argparse.ArgumentParser(prog="nox -s fuzz --", description="What is not known here goes to libFuzzer.")

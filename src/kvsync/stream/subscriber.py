@@ -51,10 +51,18 @@ WAKE_BYTES: Final = 4096
 CROWD_PER_S: Final = 1_000.0
 """Turns a second from which on it pays to let some gather."""
 
+GATHER_S_PER_TURN: Final = 0.8e-6
+"""The wait for more, for each turn a second: 2 ms at 2,500."""
+
 GROUP_LINKS: Final = 16
 """Engines that have their turns together: what was read of them is in memory at once."""
 
 Command = Callable[[], None]
+
+
+def gather_s(turns_per_s: float, most_s: float) -> float:
+    """How long a round may wait for more to come, in seconds: the more turns there are, the more it saves."""
+    return 0.0 if turns_per_s < CROWD_PER_S else min(most_s, turns_per_s * GATHER_S_PER_TURN)
 
 
 class Subscriber:
@@ -94,7 +102,7 @@ class Subscriber:
         self._probes = PROBES_TOGETHER
         self._ticked_at = 0.0
         self._turns_taken = 0
-        self._is_crowded = False
+        self._gather_s = 0.0
 
     def __repr__(self) -> str:
         state = "closed" if self._closing else "running" if self._thread is not None else "not started"
@@ -236,8 +244,8 @@ class Subscriber:
             self._close_all()
 
     def _round(self) -> None:
-        if self._is_crowded and not self._hot:
-            time.sleep(self.options.gather_s)
+        if self._gather_s and not self._hot:
+            time.sleep(self._gather_s)
         wait_s = 0.0 if self._hot else max(0.0, self._ticked_at + self.options.tick_s - time.monotonic())
         for key, _ in self._selector.select(wait_s):
             if key.data is None:
@@ -272,7 +280,7 @@ class Subscriber:
     def _tick(self, now: float) -> None:
         """Let time pass for every engine, each time beginning with another one: probes are rationed."""
         self._probes = min(PROBES_TOGETHER, self._probes + self.options.probes_per_s * (now - self._ticked_at))
-        self._is_crowded = self._turns_taken >= CROWD_PER_S * (now - self._ticked_at)
+        self._gather_s = gather_s(self._turns_taken / (now - self._ticked_at), self.options.gather_s)
         self._ticked_at, self._turns_taken = now, 0
         for link in tuple(self._open_links):
             if link.tick(now, may_probe=self._probes >= 1):

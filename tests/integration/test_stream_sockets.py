@@ -356,6 +356,22 @@ def test_a_mad_publisher_is_read_no_faster_than_its_budget() -> None:
         assert index.trust(ENGINE) is Trust.EXACT
 
 
+def test_an_answer_is_read_no_faster_than_its_budget() -> None:
+    """A replay beyond the budget waits as live frames do, and loses nothing."""
+    options = replace(QUICK, frames_per_s=400.0, frames_burst=100)
+    with (
+        ScriptedPublisher() as engine,
+        Index() as index,
+        Subscriber(index, options) as subscriber,
+    ):
+        engine.publish_all(batches(500))
+        begin = time.monotonic()
+        subscriber.add(source(engine))
+        wait_until(subscriber, lambda status: status.applied == 499)
+        assert time.monotonic() - begin > 0.8  # 400 beyond the burst, at 400 a second
+        assert index.trust(ENGINE) is Trust.EXACT
+
+
 def test_more_replays_than_slots_take_turns() -> None:
     """Engines beyond `replays_max` wait for a slot, and all are caught up."""
     publishers = [ScriptedPublisher() for _ in range(6)]

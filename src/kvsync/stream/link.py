@@ -114,6 +114,7 @@ class Link:
     #   _is_unsure          sockets were opened: their monitors may have news that no descriptor tells of
     #   _turns_heard        turns in which the line was read while an answer waited; None once the answer is read
     #   _wanted             the start of a replay that is to be asked for once there is a slot
+    #   _answers_budget, _is_answer_held_back   what may be read of answers, and whether one waits for the next tick
     #   _budget, _is_spent, _held_back   what may be read of the line, whether that was nothing in this turn, and
     #                       whether the line is left alone until the next tick
     #   _reopen_at          when the line is opened (again); None while it is open
@@ -139,6 +140,8 @@ class Link:
         )
         self._budget = Budget(options.frames_per_s, options.frames_burst)
         self._held_back = False
+        self._answers_budget = Budget(options.frames_per_s, options.frames_burst)
+        self._is_answer_held_back = False
         self._is_spent = False
         limit = options.frames_per_s or 0
         self._too_fast = f"it sends more than {limit:.0f} frames a second, and is read no faster; raise frames_per_s"
@@ -293,7 +296,9 @@ class Link:
         if self._is_spent or self._held_back or self.error == self._too_fast:
             self._hold_back(self._is_spent and self._has_more())
         question = self._question
-        return (not self._is_dry and not self._held_back) or (question is not None and question.has_more())
+        return (not self._is_dry and not self._held_back) or (
+            question is not None and not self._is_answer_held_back and question.has_more()
+        )
 
     def _read_news(self, heard: list[Frames], now: float) -> list[Frames]:
         """Read the monitor of the line, after what was heard of it: given with what is to be heard before the news."""
@@ -358,13 +363,16 @@ class Link:
         for event in [] if question is None else question.news():
             self._question_state.take(event, now)
         options = self._home.options
-        for _ in range(options.burst_frames):
+        frames_max = self._answers_budget.allowed(options.burst_frames, now)
+        self._is_answer_held_back = frames_max == 0
+        for _ in range(frames_max):
             if question is None or question is not self._question or size >= options.burst_bytes:
                 return
             frames = question.receive()
             if frames is None:
                 return
             size += size_of(frames)
+            self._answers_budget.spend(cost_of([frames]))
             self._tap(REPLAY, frames)
             self._obey(feed(self._sequence, REPLAY, frames, now), now)
 
@@ -395,7 +403,8 @@ class Link:
         if self._reopen_at is not None and now >= self._reopen_at:
             self._open_line(now)
         self._look_for_given_up(now)
-        if self._held_back:
+        if self._held_back or self._is_answer_held_back:
+            self._is_answer_held_back = False
             self._home.serve_soon(self)
         if self._wanted is not None:
             self._sequence.replay_sent(now)  # it has not, so its time does not run

@@ -13,6 +13,8 @@ without knowing of the others:
               4 nothing is known to be missing: probes, and records to be built anew
               and within each, the engine that is asked for most, then the one that has waited longest
 
+An answer that goes on for longer than any buffer does counts no more: an engine that never ends one is in nobody's way.
+
 No sockets, and no clock of its own.
 """
 
@@ -21,9 +23,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 from random import Random
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 Key = TypeVar("Key")
+
+OVERDUE_S: Final = 30.0
+"""So long a replay takes a slot at most."""
 
 
 class Urgency(IntEnum):
@@ -58,7 +63,7 @@ class Turns(Generic[Key]):
         self._slots = slots
         self._spread_s = spread_s
         self._rng = rng
-        self._open: set[Key] = set()
+        self._open: dict[Key, float] = {}
         self._wants: dict[Key, _Want] = {}
 
     def __repr__(self) -> str:
@@ -91,16 +96,16 @@ class Turns(Generic[Key]):
         if want.due > now or not self._is_next(want, now):
             return False
         del self._wants[key]
-        self._open.add(key)
+        self._open[key] = now
         return True
 
     def give_back(self, key: Key) -> None:
         """The replay is over, or is not wanted any more; does nothing for one that neither asks nor waits."""
-        self._open.discard(key)
+        self._open.pop(key, None)
         self._wants.pop(key, None)
 
     def _is_next(self, want: _Want, now: float) -> bool:
-        free = self._slots - len(self._open)
+        free = self._slots - sum(now - began < OVERDUE_S for began in self._open.values())
         if free <= 0 or free >= len(self._wants):
             return free > 0
         # Stops as soon as it is clear, for with a thousand that wait this is asked by each of them.

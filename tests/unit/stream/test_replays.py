@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from kvsync.stream.replays import Turns, Urgency
+from kvsync.stream.replays import OVERDUE_S, Turns, Urgency
 from kvsync.testing.faults.storm import Rollout, rollout
 
 DAEMONS, ENGINES = 20, 64
@@ -24,6 +24,19 @@ def test_no_more_than_the_slots_are_open() -> None:
     assert not both.take("b", Urgency.BEHIND, 0.0)
     both.give_back("a")
     assert both.take("b", Urgency.BEHIND, 0.1)
+
+
+def test_an_answer_without_end_stands_in_nobodys_way() -> None:
+    """A replay that goes on for too long keeps its question but not its slot, and gives nothing back twice."""
+    both = turns(1)
+    assert both.take("mad", Urgency.FIRST, 0.0)
+    assert not both.take("b", Urgency.BEHIND, OVERDUE_S - 0.1)
+    assert both.take("b", Urgency.BEHIND, OVERDUE_S)
+    assert not both.take("c", Urgency.BEHIND, OVERDUE_S + 0.1)
+    both.give_back("mad")
+    assert not both.take("c", Urgency.BEHIND, OVERDUE_S + 0.2)
+    both.give_back("b")
+    assert both.take("c", Urgency.BEHIND, OVERDUE_S + 0.3)
 
 
 def test_a_record_that_is_behind_goes_first() -> None:

@@ -372,6 +372,22 @@ def test_an_answer_is_read_no_faster_than_its_budget() -> None:
         assert index.trust(ENGINE) is Trust.EXACT
 
 
+def test_an_answer_that_we_hold_back_is_not_late() -> None:
+    """While the budget is spent it is we who do not read: the replay is not asked for again, nor given up."""
+    sequence = SequenceOptions(replay_timeout_s=0.2, probe_idle_s=600.0)
+    options = replace(QUICK, frames_per_s=2.0, frames_burst=5, sequence=sequence)
+    with (
+        ScriptedPublisher() as engine,
+        Index() as index,
+        Subscriber(index, options) as subscriber,
+    ):
+        engine.publish_all(batches(8))
+        subscriber.add(source(engine))
+        wait_until(subscriber, lambda status: status.applied == 7)
+        assert engine.asked == [0]
+        assert index.trust(ENGINE) is Trust.EXACT
+
+
 def test_more_replays_than_slots_take_turns() -> None:
     """Engines beyond `replays_max` wait for a slot, and all are caught up."""
     publishers = [ScriptedPublisher() for _ in range(6)]

@@ -403,8 +403,11 @@ class Link:
         if self._reopen_at is not None and now >= self._reopen_at:
             self._open_line(now)
         self._look_for_given_up(now)
-        if self._held_back or self._is_answer_held_back:
+        if self._is_answer_held_back:
             self._is_answer_held_back = False
+            self._sequence.replay_sent(now)  # it is we who did not read, so its time does not run
+            self._home.serve_soon(self)
+        if self._held_back:
             self._home.serve_soon(self)
         if self._wanted is not None:
             self._sequence.replay_sent(now)  # it has not, so its time does not run

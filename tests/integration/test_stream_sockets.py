@@ -338,7 +338,7 @@ def test_a_torrent_from_one_engine_does_not_hold_up_another() -> None:
     assert order.index(OTHER) < backlog // 4
 
 
-def test_a_mad_publisher_is_read_no_faster_than_its_budget() -> None:
+def test_a_mad_publisher_is_read_no_faster_than_its_budget(caplog: pytest.LogCaptureFixture) -> None:
     """Beyond its budget an engine is left alone, says why, and loses nothing that fits into the queues."""
     options = replace(QUICK, frames_per_s=400.0, frames_burst=100)
     with (
@@ -350,8 +350,9 @@ def test_a_mad_publisher_is_read_no_faster_than_its_budget() -> None:
         loud.wait_for_subscriber()
         begin = time.monotonic()
         loud.publish_all(batches(500))
-        wait_until(subscriber, lambda status: "frames a second" in (status.error or ""))
         wait_until(subscriber, lambda status: status.applied == 499)
+        # In the log, where it stays: a reader of `status` may come when the engine is within its budget again.
+        assert "frames a second" in caplog.text
         assert time.monotonic() - begin > 0.8  # 400 beyond the burst, at 400 a second
         assert index.trust(ENGINE) is Trust.EXACT
 

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import aiohttp
@@ -21,6 +21,7 @@ from kvsync.serve.app import running, stream_options
 from kvsync.serve.parts import Parts
 from kvsync.serve.readiness import coverage
 from kvsync.serve.settings import load_settings
+from kvsync.stream.options import SequenceOptions
 from kvsync.stream.subscriber import Subscriber
 from kvsync.types import Engine, Trust
 
@@ -75,10 +76,12 @@ class Daemon:
 
 
 @asynccontextmanager
-async def following(*pods: Pod, **flags: Any) -> AsyncIterator[Daemon]:
-    """A daemon for these pods, connected to all of them."""
+async def following(*pods: Pod, sequence: SequenceOptions | None = None, **flags: Any) -> AsyncIterator[Daemon]:
+    """A daemon for these pods, connected to all of them; `sequence` in place of the daemon's own times and limits."""
     settings = load_settings({"listen": "127.0.0.1:0", "pods": pods, **flags}, environment={})
-    with Index(**settings.index_limits) as index, Subscriber(index, stream_options(settings, None)) as streams:
+    options = stream_options(settings, None)
+    options = replace(options, sequence=sequence or options.sequence)
+    with Index(**settings.index_limits) as index, Subscriber(index, options) as streams:
         parts = Parts(settings, index, streams, Router(dict(BUILT_IN), seed=1))
         async with running(parts, StaticPods(pods)) as url, aiohttp.ClientSession() as client:
             engines = sum(pod.ranks for pod in pods)

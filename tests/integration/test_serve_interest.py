@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import ExitStack
-from typing import SupportsIndex
+from typing import Any, SupportsIndex
 
 from tests.integration.serve_helpers import until
 from tests.integration.test_serve_engine import CAUGHT_UP_S, Daemon, following
 from tests.integration.test_serve_streams import MODEL, SIZE, Published, publishing
 
+from kvsync.stream.options import SequenceOptions
 from kvsync.testing.wire import Stored, encode_batch
 from kvsync.types import Engine
 
 PICKS = {"rarely": 1, "often": 4, "never": 0}
 """In this order they come back from the rollout."""
+
+PATIENT = SequenceOptions(replay_timeout_s=1_000.0, probe_idle_s=1_000.0)
+"""However slow the machine: nobody is asked twice for want of an answer, and nobody for being silent."""
 
 
 class Noted(list[int]):
@@ -62,7 +66,9 @@ def test_the_engine_that_is_picked_most_is_asked_first() -> None:
             first = stack.enter_context(publishing("first"))
             others = [stack.enter_context(publishing(name)) for name in PICKS]
             pods = (first.pod, *(other.pod for other in others))
-            async with following(*pods, replays_max=1, replay_spread_s=0, signals_seconds=0) as here:
+            limits: dict[str, Any] = {"replays_max": 1, "replay_spread_s": 0, "signals_seconds": 0}
+            async with following(*pods, sequence=PATIENT, **limits) as here:
+                status = here.parts.streams.status
                 for other in others:
                     await publish_prompt(here, other)
                     for _ in range(PICKS[other.pod.name]):
@@ -70,6 +76,8 @@ def test_the_engine_that_is_picked_most_is_asked_first() -> None:
                 first.ranks[0].wait_for_subscriber()
                 first.ranks[0].publish(encode_batch([]))
                 await until(lambda: here.applied(Engine("first")) == 0, within=CAUGHT_UP_S)
+                # The first questions are answered, and their places free again.
+                await until(lambda: all(s.replay_available and s.state == "live" for s in status().values()))
                 first.ranks[0].silent = True  # it takes the only turn, and keeps it
                 for published in (first, *others):
                     published.ranks[0].asked = Noted(published.pod.name, everybody)
@@ -77,7 +85,6 @@ def test_the_engine_that_is_picked_most_is_asked_first() -> None:
                 await until(lambda: everybody == ["first"])
                 for other in others:
                     other.ranks[0].drop_connections()
-                status = here.parts.streams.status
                 await until(lambda: all(stream.reconnects == 1 for stream in status().values()))
                 here.parts.streams.remove(Engine("first"))
                 await until(lambda: len(everybody) == 1 + len(PICKS))

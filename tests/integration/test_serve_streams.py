@@ -278,7 +278,7 @@ def test_a_mad_publisher_hurts_only_itself() -> None:
 
     The mad one keeps within its share of memory, loses its trust, and every frame of both is accounted for.
     """
-    limits = {"engine_entries_max": ENTRIES_MAX, "max_bytes": 64 * 1024 * 1024, "signals_seconds": 0}
+    limits: dict[str, Any] = {"engine_entries_max": ENTRIES_MAX, "max_bytes": 64 * 1024 * 1024, "signals_seconds": 0}
 
     async def story() -> None:
         chance = random.Random(1)

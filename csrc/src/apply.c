@@ -56,7 +56,7 @@ static void apply_cleared(kvs_index *index, struct kvs__engine *engine, kvs_appl
   if (engine->media[gpu].entries > 0) {
     kvs__record_doubt(engine, gpu, KVS_REASON_MEMORY);
   } else {
-    kvs__record_trusts(&engine->media[gpu], KVS_TRUST_EXACT);
+    kvs__medium_set_trust(&engine->media[gpu], KVS_TRUST_EXACT);
     engine->media[gpu].reason = KVS_REASON_NONE;
   }
   for (int i = 0; i < engine->media_count; i++)
@@ -137,7 +137,7 @@ static int take_number(kvs_index *index, struct kvs__engine *engine, int64_t seq
     for (int i = 0; i < engine->media_count; i++) {
       struct kvs__medium *medium = &engine->media[i];
       if (medium->trust == KVS_TRUST_STALE) continue;
-      kvs__record_trusts(medium, engine->complete ? KVS_TRUST_EXACT : KVS_TRUST_PARTIAL);
+      kvs__medium_set_trust(medium, engine->complete ? KVS_TRUST_EXACT : KVS_TRUST_PARTIAL);
       medium->reason = engine->complete ? KVS_REASON_NONE : KVS_REASON_BEGINNING;
     }
   } else if (engine->beginning == KVS__BEGUN && engine->sequence >= 0 && sequence - 1 > engine->sequence) {

@@ -72,7 +72,7 @@ static void clear_medium(kvs_index *index, struct kvs__engine *engine, int mediu
     kvs__record_doubt(engine, medium, KVS_REASON_MEMORY);
     return;
   }
-  kvs__record_trusts(&engine->media[medium], KVS_TRUST_EXACT);
+  kvs__medium_set_trust(&engine->media[medium], KVS_TRUST_EXACT);
   engine->media[medium].reason = KVS_REASON_NONE;
 }
 

@@ -47,7 +47,7 @@ static struct kvs__medium *medium_of(struct kvs__engine *engine, uint32_t kind) 
 static void settle(struct kvs__medium *medium) {
   assert(medium->doubtful > 0);
   if (--medium->doubtful == 0 && medium->trust == KVS_TRUST_STALE)
-    kvs__record_trusts(medium, KVS_TRUST_PARTIAL);
+    kvs__medium_set_trust(medium, KVS_TRUST_PARTIAL);
 }
 
 static void count_held(kvs_index *index, struct kvs__engine *engine, uint32_t kind, uint32_t value) {
@@ -273,7 +273,7 @@ uint64_t kvs__kind_drop(kvs_index *index, struct kvs__engine *engine, uint32_t k
         if (!(seat.bucket->used >> seat.at & 1)) continue;
         if (goes != NULL && !goes(context, index, seat.bucket->values[seat.at])) continue;
         if (!drop_item(index, engine, kind, key, seat)) continue;
-        kvs__keys_take(held, s, at);
+        kvs__keys_remove_at(held, s, at);
         dropped++;
         kvs__breathe(index, 1);
       }

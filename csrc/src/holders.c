@@ -1,4 +1,4 @@
-/* Who holds a block: the one place where records meet.
+/* Who holds a block: the one place where engines' records meet.
  *
  * One (engine, kind) may hold a block under several engine hashes, as where an engine's events do not
  * show the salt that told them apart. The set knows it once; `aliases` counts the others, so that
@@ -26,7 +26,7 @@ int kvs__unhold(kvs_index *index, struct kvs__engine *engine, uint32_t kind, uin
   }
   old = kvs__slot_set(&index->runs, slot);
   if (!kvs__sets_without(&index->sets, &index->memory, old, KVS__HOLDER(engine->number, kind), &set)) return 0;
-  if (set == 0 && !kvs__slot_take(&index->runs, &index->segments, &index->memory, slot)) return 0;
+  if (set == 0 && !kvs__slot_remove(&index->runs, &index->segments, &index->memory, slot)) return 0;
   if (set != 0) kvs__slot_put(&index->runs, slot, set);
   kvs__sets_release(&index->sets, &index->memory, old);
   return 1;
@@ -38,8 +38,8 @@ uint32_t kvs__hold_child(kvs_index *index, struct kvs__engine *engine, uint32_t 
   uint32_t slot = kvs__runs_make(&index->runs, &index->segments, &index->memory, parent, block, depth, coming);
   if (slot == KVS__SLOT_NONE) return slot;
   if (kvs__hold(index, engine, kind, slot)) return slot;
-  /* Nothing lies behind a record that was only just made, so taking it out needs no memory. */
+  /* Nothing lies behind a block that was only just entered, so taking it out needs no memory. */
   if (kvs__slot_set(&index->runs, slot) == 0)
-    (void)kvs__slot_take(&index->runs, &index->segments, &index->memory, slot);
+    (void)kvs__slot_remove(&index->runs, &index->segments, &index->memory, slot);
   return KVS__SLOT_NONE;
 }

@@ -155,7 +155,7 @@ void kvs__keys_remove(struct kvs__keys *keys, struct kvs__segments *segments, st
   if (segment->buckets[at].passed > 0 && ++segment->worn == WORN_MAX) kvs__segment_rebuild(keys, segment);
 }
 
-void kvs__keys_take(struct kvs__keys *keys, uint32_t number, uint32_t at) {
+void kvs__keys_remove_at(struct kvs__keys *keys, uint32_t number, uint32_t at) {
   struct kvs__segment *segment = &keys->segments[number];
   struct kvs__bucket *bucket = &segment->buckets[at / KVS__BUCKET_ITEMS];
   uint64_t place = kvs__place_of(keys, bucket->keys[at % KVS__BUCKET_ITEMS]);

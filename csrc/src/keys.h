@@ -18,7 +18,7 @@ void kvs__keys_end(struct kvs__keys *keys, struct kvs__segments *segments, struc
 
 /* For walks that remove much: take away the item at a place of a segment, moving nothing; then, at the end, give back what
  * all that made superfluous. */
-void kvs__keys_take(struct kvs__keys *keys, uint32_t segment, uint32_t at);
+void kvs__keys_remove_at(struct kvs__keys *keys, uint32_t segment, uint32_t at);
 void kvs__keys_tidy(struct kvs__keys *keys, struct kvs__segments *segments, struct kvs__memory *memory);
 
 /* Bring a key's line into the cache. */

@@ -1,6 +1,6 @@
 /* Sections of a snapshot, read back into an index that is new: snapshot.c says what they are made of.
  *
- * A block has one record, found among the heads or right behind its parent (runs.h). Sections were saved one after the other,
+ * A block lies in one place, found among the heads or right behind its parent (runs.h). Sections were saved one after the other,
  * so a block that one of them tells behind its parent may be told by another without it, and could not be found then. That is
  * why the starts of all sections are collected first: a block that is among them becomes a head when it is made.
  *
@@ -22,9 +22,9 @@ static void open_section(const uint8_t *bytes, size_t count, struct kvs__reader 
                          struct kvs__reader *starts) {
   uint64_t at;
   *body = (struct kvs__reader){bytes, bytes + count, KVS_OK};
-  kvs__expect(body, kvs__read_number(body, UINT64_MAX) == KVS__SECTION_MARK);
-  kvs__expect(body, kvs__read_number(body, UINT64_MAX) == KVS__SECTION_VERSION);
-  at = kvs__read_number(body, count);
+  kvs__expect(body, kvs__take_number(body, UINT64_MAX) == KVS__SECTION_MARK);
+  kvs__expect(body, kvs__take_number(body, UINT64_MAX) == KVS__SECTION_VERSION);
+  at = kvs__take_number(body, count);
   *starts = (struct kvs__reader){bytes + at, bytes + count, body->status};
   kvs__expect(body, (count - at) % KVS__START_BYTES == 0);
   if (body->status == KVS_OK) body->end = bytes + at;
@@ -34,32 +34,32 @@ static void open_section(const uint8_t *bytes, size_t count, struct kvs__reader 
 
 static void read_facts(struct kvs__reader *reader, struct kvs__engine *engine) {
   const uint8_t *counters;
-  engine->heard = (uint8_t)kvs__read_number(reader, 1);
-  engine->complete = (uint8_t)kvs__read_number(reader, 1);
-  engine->beginning = (uint8_t)kvs__read_number(reader, KVS__BEGUN);
-  engine->dialect = (uint8_t)kvs__read_number(reader, KVS_DIALECT_TAGGED);
-  engine->media_made = (uint8_t)kvs__read_number(reader, KVS__MEDIA_MADE_MAX);
-  engine->sequence = (int64_t)kvs__read_number(reader, UINT64_MAX);
-  engine->lives = kvs__read_number(reader, UINT64_MAX);
+  engine->heard = (uint8_t)kvs__take_number(reader, 1);
+  engine->complete = (uint8_t)kvs__take_number(reader, 1);
+  engine->beginning = (uint8_t)kvs__take_number(reader, KVS__BEGUN);
+  engine->dialect = (uint8_t)kvs__take_number(reader, KVS_DIALECT_TAGGED);
+  engine->media_made = (uint8_t)kvs__take_number(reader, KVS__MEDIA_MADE_MAX);
+  engine->sequence = (int64_t)kvs__take_number(reader, UINT64_MAX);
+  engine->lives = kvs__take_number(reader, UINT64_MAX);
   kvs__expect(reader, engine->sequence >= -1);
-  kvs__expect(reader, kvs__read_number(reader, UINT64_MAX) == KVS_COUNTERS_COUNT);
-  counters = kvs__take(reader, sizeof engine->counters);
+  kvs__expect(reader, kvs__take_number(reader, UINT64_MAX) == KVS_COUNTERS_COUNT);
+  counters = kvs__take_bytes(reader, sizeof engine->counters);
   if (counters != NULL) memcpy(engine->counters, counters, sizeof engine->counters);
 }
 
 static void read_media(struct kvs__reader *reader, kvs_index *index, struct kvs__engine *engine) {
-  uint64_t count = kvs__read_number(reader, KVS_MEDIA_MAX);
+  uint64_t count = kvs__take_number(reader, KVS_MEDIA_MAX);
   for (uint64_t i = 0; i < count && reader->status == KVS_OK; i++) {
     size_t bytes;
-    const char *name = kvs__read_text(reader, &bytes, KVS_MEDIUM_BYTES_MAX);
+    const char *name = kvs__take_text(reader, &bytes, KVS_MEDIUM_BYTES_MAX);
     int made;
     kvs__expect(reader, bytes > 0 && name != NULL && memchr(name, 0, bytes) == NULL);
     if (reader->status != KVS_OK) return;
     made = kvs__media_find(&index->media, &index->memory, name, bytes, 1);
     kvs__need(reader, made >= 0);
     engine->media[i].name = (uint32_t)made;
-    engine->media[i].trust = (uint8_t)kvs__read_number(reader, KVS_TRUST_UNKNOWN);
-    engine->media[i].reason = (uint8_t)kvs__read_number(reader, KVS_REASON_TOLD);
+    engine->media[i].trust = (uint8_t)kvs__take_number(reader, KVS_TRUST_UNKNOWN);
+    engine->media[i].reason = (uint8_t)kvs__take_number(reader, KVS_REASON_TOLD);
     engine->media[i].since = kvs__clock();
     for (uint64_t j = 0; j < i; j++) kvs__expect(reader, engine->media[j].name != engine->media[i].name);
   }
@@ -67,15 +67,15 @@ static void read_media(struct kvs__reader *reader, kvs_index *index, struct kvs_
 }
 
 static void read_groups(struct kvs__reader *reader, struct kvs__engine *engine) {
-  uint64_t count = kvs__read_number(reader, KVS_KINDS_MAX);
+  uint64_t count = kvs__take_number(reader, KVS_KINDS_MAX);
   for (uint64_t i = 0; i < count; i++) {
     struct kvs__group *group = &engine->groups[i];
-    group->number = (uint32_t)kvs__read_number(reader, UINT16_MAX);
-    group->block_size = (uint32_t)kvs__read_number(reader, 1u << 20);
-    group->told = (uint8_t)kvs__read_number(reader, KVS__SPEC_STATE);
-    group->spec = (uint8_t)kvs__read_number(reader, KVS__SPEC_STATE);
-    group->on_gpu = (uint8_t)kvs__read_number(reader, 1);
-    group->window = (int64_t)kvs__read_number(reader, UINT64_MAX);
+    group->number = (uint32_t)kvs__take_number(reader, UINT16_MAX);
+    group->block_size = (uint32_t)kvs__take_number(reader, 1u << 20);
+    group->told = (uint8_t)kvs__take_number(reader, KVS__SPEC_STATE);
+    group->spec = (uint8_t)kvs__take_number(reader, KVS__SPEC_STATE);
+    group->on_gpu = (uint8_t)kvs__take_number(reader, 1);
+    group->window = (int64_t)kvs__take_number(reader, UINT64_MAX);
     for (uint64_t j = 0; j < i; j++) kvs__expect(reader, engine->groups[j].number != group->number);
   }
   engine->groups_count = reader->status == KVS_OK ? (uint8_t)count : 0;
@@ -83,17 +83,17 @@ static void read_groups(struct kvs__reader *reader, struct kvs__engine *engine) 
 
 /* Byte hashes get the numbers they had; each is held by this until the end of its engine. */
 static void read_names(struct kvs__reader *reader, kvs_index *index, struct kvs__engine *engine) {
-  uint64_t count = kvs__read_number(reader, UINT32_MAX);
+  uint64_t count = kvs__take_number(reader, UINT32_MAX);
   for (uint64_t i = 1; i < count && reader->status == KVS_OK; i++) {
     size_t bytes;
-    const char *at = kvs__read_text(reader, &bytes, KVS_HASH_BYTES_MAX);
+    const char *at = kvs__take_text(reader, &bytes, KVS_HASH_BYTES_MAX);
     if (reader->status != KVS_OK) return;
     kvs__need(reader, kvs__name_load(index, engine, (const uint8_t *)at, (uint32_t)bytes));
   }
 }
 
 static void read_orphan(struct kvs__reader *reader, kvs_index *index, struct kvs__engine *engine) {
-  const uint8_t *at = kvs__take(reader, sizeof(struct kvs__orphan));
+  const uint8_t *at = kvs__take_bytes(reader, sizeof(struct kvs__orphan));
   struct kvs__orphan orphan;
   struct kvs__key key, parent;
   struct kvs__seat seat;
@@ -123,14 +123,14 @@ static void read_engine(struct kvs__reader *reader, struct kvs_loading *loading,
   read_media(reader, index, engine);
   read_groups(reader, engine);
   read_names(reader, index, engine);
-  count = kvs__read_number(reader, KVS_KINDS_MAX);
+  count = kvs__take_number(reader, KVS_KINDS_MAX);
   for (uint64_t i = 0; i < count && reader->status == KVS_OK; i++)
     kvs__read_kind(reader, loading, starts, engine);
-  count = kvs__read_number(reader, KVS_ORPHANS_MAX);
+  count = kvs__take_number(reader, KVS_ORPHANS_MAX);
   for (uint64_t i = 0; i < count && reader->status == KVS_OK; i++) read_orphan(reader, index, engine);
   for (int i = 0; i < engine->media_count; i++)
     kvs__expect(reader, (engine->media[i].trust == KVS_TRUST_STALE) == (engine->media[i].doubtful > 0));
-  kvs__expect(reader, kvs__read_number(reader, UINT64_MAX) == KVS__SECTION_MARK && reader->at == reader->end);
+  kvs__expect(reader, kvs__take_number(reader, UINT64_MAX) == KVS__SECTION_MARK && reader->at == reader->end);
   kvs__expect(reader, starts->status == KVS_OK && starts->at == starts->end);
   if (reader->status != KVS_OK) return;
   kvs__names_loaded(index, engine);
@@ -154,8 +154,8 @@ kvs_status kvs_loading_starts(kvs_loading *loading, const uint8_t *bytes, size_t
   if (loading == NULL || bytes == NULL) return KVS_ERR_ARGUMENT;
   open_section(bytes, count, &body, &starts);
   while (body.status == KVS_OK && starts.at < starts.end) {
-    uint64_t block = kvs__read_number(&starts, UINT64_MAX);
-    (void)kvs__read_number(&starts, UINT32_MAX);
+    uint64_t block = kvs__take_number(&starts, UINT64_MAX);
+    (void)kvs__take_number(&starts, UINT32_MAX);
     kvs__need(&body, kvs__map_set(&loading->starts, &loading->memory, block, 1));
   }
   return body.status != KVS_OK ? body.status : starts.status;

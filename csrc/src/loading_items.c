@@ -13,7 +13,7 @@ struct columns {
   uint32_t slot; /* of the item before */
 };
 
-/* The record of a block, found or made; KVS__SLOT_NONE = out of memory. */
+/* The slot of a block, found or made; KVS__SLOT_NONE = out of memory. */
 static uint32_t block_of(struct kvs_loading *loading, uint32_t parent, uint64_t block, uint32_t depth,
                          uint32_t coming) {
   kvs_index *index = loading->index;
@@ -37,14 +37,14 @@ static uint32_t slot_of(struct kvs__reader *reader, struct kvs_loading *loading,
   uint64_t block, depth;
   if (how == KVS__HOW_UNTIED) return KVS__UNTIED;
   if (how == KVS__HOW_START) {
-    block = kvs__read_number(columns->starts, UINT64_MAX);
-    depth = kvs__read_number(columns->starts, UINT32_MAX);
+    block = kvs__take_number(columns->starts, UINT64_MAX);
+    depth = kvs__take_number(columns->starts, UINT32_MAX);
     kvs__expect(reader, columns->starts->status == KVS_OK && kvs__map_get(&loading->starts, block) != 0);
     if (reader->status != KVS_OK) return KVS__UNTIED;
     columns->slot = block_of(loading, KVS__SLOT_NONE, block, (uint32_t)depth, coming(at, columns->keys));
   } else {
     kvs__expect(reader, columns->slot != KVS__SLOT_NONE);
-    block = how == KVS__HOW_NEXT ? kvs__read_number(reader, UINT64_MAX) : 0;
+    block = how == KVS__HOW_NEXT ? kvs__take_number(reader, UINT64_MAX) : 0;
     if (reader->status != KVS_OK) return KVS__UNTIED;
     if (how == KVS__HOW_NEXT)
       columns->slot =
@@ -86,10 +86,10 @@ static void read_item(struct kvs__reader *reader, struct kvs_loading *loading, s
 static void read_copies(struct kvs__reader *reader, kvs_index *index, struct kvs__kind *kind, uint8_t form,
                         const struct columns *columns, uint64_t count) {
   for (uint64_t i = 0; i < count && reader->status == KVS_OK; i++) {
-    uint64_t side_key = kvs__side_key(kind, kvs__read_number_at(columns->keys + i * 8));
+    uint64_t side_key = kvs__side_key(kind, kvs__number_at(columns->keys + i * 8));
     uint32_t copies;
     if (!(columns->hows[i] & KVS__HOW_COPIES)) continue;
-    copies = (uint32_t)kvs__read_number(reader, INT32_MAX);
+    copies = (uint32_t)kvs__take_number(reader, INT32_MAX);
     kvs__expect(reader, copies > 1);
     if (reader->status == KVS_OK)
       kvs__need(reader, kvs__map_set(&kind->copies[form], &index->memory, side_key, copies));
@@ -98,12 +98,12 @@ static void read_copies(struct kvs__reader *reader, kvs_index *index, struct kvs
 
 static void read_items(struct kvs__reader *reader, struct kvs_loading *loading, struct kvs__reader *starts,
                        struct kvs__engine *engine, uint32_t kind, uint8_t form) {
-  uint64_t count = kvs__read_number(reader, (uint64_t)(reader->end - reader->at));
-  struct columns columns = {kvs__take(reader, count), NULL, starts, KVS__SLOT_NONE};
-  columns.keys = kvs__take(reader, count * sizeof(uint64_t));
+  uint64_t count = kvs__take_number(reader, (uint64_t)(reader->end - reader->at));
+  struct columns columns = {kvs__take_bytes(reader, count), NULL, starts, KVS__SLOT_NONE};
+  columns.keys = kvs__take_bytes(reader, count * sizeof(uint64_t));
   for (uint64_t i = 0; i < count && reader->status == KVS_OK; i++) {
     uint8_t how = columns.hows[i];
-    struct kvs__key key = {kvs__read_number_at(columns.keys + i * sizeof(uint64_t)), form};
+    struct kvs__key key = {kvs__number_at(columns.keys + i * sizeof(uint64_t)), form};
     uint32_t slot;
     kvs__expect(reader, (how & ~KVS__HOW_ALL) == 0);
     slot = slot_of(reader, loading, &columns, columns.hows + i);
@@ -114,8 +114,8 @@ static void read_items(struct kvs__reader *reader, struct kvs_loading *loading, 
 
 void kvs__read_kind(struct kvs__reader *reader, struct kvs_loading *loading, struct kvs__reader *starts,
                     struct kvs__engine *engine) {
-  uint64_t medium = kvs__read_number(reader, KVS_MEDIA_MAX - 1),
-           group = kvs__read_number(reader, KVS_KINDS_MAX - 1);
+  uint64_t medium = kvs__take_number(reader, KVS_MEDIA_MAX - 1),
+           group = kvs__take_number(reader, KVS_KINDS_MAX - 1);
   int kind;
   kvs__expect(reader, medium < engine->media_count && group < engine->groups_count);
   if (reader->status != KVS_OK) return;

@@ -26,7 +26,7 @@ static inline void kvs__fail(struct kvs__reader *reader, kvs_status status) {
   reader->at = reader->end;
 }
 
-static inline const uint8_t *kvs__take(struct kvs__reader *reader, uint64_t bytes) {
+static inline const uint8_t *kvs__take_bytes(struct kvs__reader *reader, uint64_t bytes) {
   const uint8_t *at = reader->at;
   if ((uint64_t)(reader->end - reader->at) < bytes) {
     kvs__fail(reader, KVS_ERR_SNAPSHOT);
@@ -36,16 +36,16 @@ static inline const uint8_t *kvs__take(struct kvs__reader *reader, uint64_t byte
   return at;
 }
 
-static inline uint64_t kvs__read_number_at(const uint8_t *at) {
+static inline uint64_t kvs__number_at(const uint8_t *at) {
   uint64_t value;
   memcpy(&value, at, sizeof value);
   return value;
 }
 
 /* Beyond `most`: not a snapshot. */
-static inline uint64_t kvs__read_number(struct kvs__reader *reader, uint64_t most) {
-  const uint8_t *at = kvs__take(reader, sizeof(uint64_t));
-  uint64_t value = at == NULL ? 0 : kvs__read_number_at(at);
+static inline uint64_t kvs__take_number(struct kvs__reader *reader, uint64_t most) {
+  const uint8_t *at = kvs__take_bytes(reader, sizeof(uint64_t));
+  uint64_t value = at == NULL ? 0 : kvs__number_at(at);
   if (value <= most) return value;
   kvs__fail(reader, KVS_ERR_SNAPSHOT);
   return 0;
@@ -59,9 +59,9 @@ static inline void kvs__need(struct kvs__reader *reader, int had_memory) {
   if (!had_memory) kvs__fail(reader, KVS_ERR_MEMORY);
 }
 
-static inline const char *kvs__read_text(struct kvs__reader *reader, size_t *bytes, uint64_t most) {
-  *bytes = (size_t)kvs__read_number(reader, most);
-  return (const char *)kvs__take(reader, *bytes);
+static inline const char *kvs__take_text(struct kvs__reader *reader, size_t *bytes, uint64_t most) {
+  *bytes = (size_t)kvs__take_number(reader, most);
+  return (const char *)kvs__take_bytes(reader, *bytes);
 }
 
 /* ---- loading_items.c ---- */

@@ -1,4 +1,4 @@
-/* Records of runs: found, made, taken out; the numbers of runs, and their rooms. */
+/* Blocks in runs: found, entered, taken out; the numbers of runs, and their rooms. */
 #include "runs.h"
 
 #include <assert.h>
@@ -6,7 +6,7 @@
 
 const uint8_t kvs__run_rooms[KVS__RUN_ROOMS] = {2, 4, 6, 8, 10, 12, 16, 24, 32, 48, 64};
 
-#define RECORD_BYTES (sizeof(uint64_t) + sizeof(uint32_t))
+#define PLACE_BYTES (sizeof(uint64_t) + sizeof(uint32_t))
 
 static void moved(struct kvs__owner owner, void *chunk, uint32_t number) {
   struct kvs__run *run = kvs__run_of(owner.table, owner.number << 6);
@@ -18,7 +18,7 @@ void kvs__runs_init(struct kvs__runs *runs) {
   memset(runs, 0, sizeof *runs);
   kvs__keys_init(&runs->heads, 0);
   for (int i = 0; i < KVS__RUN_ROOMS; i++)
-    kvs__pool_init(&runs->pools[i], kvs__run_rooms[i] * (uint32_t)RECORD_BYTES, moved, runs);
+    kvs__pool_init(&runs->pools[i], kvs__run_rooms[i] * (uint32_t)PLACE_BYTES, moved, runs);
 }
 
 void kvs__runs_end(struct kvs__runs *runs, struct kvs__segments *segments, struct kvs__memory *memory) {
@@ -77,7 +77,7 @@ static void number_give(struct kvs__runs *runs, uint32_t number) {
   runs->free = number + 1;
 }
 
-/* ---- records ---- */
+/* ---- blocks ---- */
 
 static uint32_t count_of(const struct kvs__run *run) { return kvs__places(run->present); }
 
@@ -111,7 +111,7 @@ static int grow(struct kvs__runs *runs, struct kvs__memory *memory, uint32_t num
   return resize(runs, memory, number, size_for(count + coming));
 }
 
-/* Put a record into a free place. 0 = out of memory. */
+/* Put a block into a free place. 0 = out of memory. */
 static int enter(struct kvs__runs *runs, struct kvs__memory *memory, uint32_t slot, uint64_t hash,
                  uint32_t coming) {
   struct kvs__run *run = kvs__run_of(runs, slot);
@@ -190,8 +190,8 @@ uint32_t kvs__runs_make(struct kvs__runs *runs, struct kvs__segments *segments, 
   return begin(runs, segments, memory, hash, depth, coming);
 }
 
-int kvs__slot_take(struct kvs__runs *runs, struct kvs__segments *segments, struct kvs__memory *memory,
-                   uint32_t slot) {
+int kvs__slot_remove(struct kvs__runs *runs, struct kvs__segments *segments, struct kvs__memory *memory,
+                     uint32_t slot) {
   struct kvs__run *run = kvs__run_of(runs, slot);
   uint64_t bit = UINT64_C(1) << (slot & 63);
   uint32_t number = slot >> 6, count;

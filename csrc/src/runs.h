@@ -21,8 +21,8 @@
  * A block that nobody holds any more is taken out at once, and takes no room. If one lies right behind it, that one
  * becomes a head: its parent may come back elsewhere, and then it must be found all the same.
  *
- * Invariants. A block hash has one record at most. Every record is in `heads` (its bit in `headed` says so), or lies
- * right behind its parent's. Whoever makes one has looked in both places. */
+ * Invariants. A block lies in one place at most. Every block is in `heads` (its bit in `headed` says so), or lies right
+ * behind its parent. Whoever enters one has looked in both places. */
 #ifndef KVS_RUNS_H
 #define KVS_RUNS_H
 
@@ -86,7 +86,7 @@ static inline uint32_t kvs__places(uint64_t present) {
   return (uint32_t)__builtin_popcountll(present);
 }
 
-/* Where a place's record is among the packed ones. */
+/* Where a place's block is among the packed ones. */
 static inline uint32_t kvs__run_rank(const struct kvs__run *run, uint32_t place) {
   return kvs__places(run->present & ((UINT64_C(1) << place) - 1));
 }
@@ -105,7 +105,7 @@ static inline uint32_t kvs__slot_set(const struct kvs__runs *runs, uint32_t slot
   return kvs__run_sets(run)[kvs__run_rank(run, slot & 63)];
 }
 
-/* Bring its record's lines into the cache. */
+/* Bring the lines of its hash and set into the cache. */
 static inline void kvs__slot_prefetch(const struct kvs__runs *runs, uint32_t slot) {
   const struct kvs__run *run = kvs__run_of(runs, slot);
   uint32_t at = kvs__run_rank(run, slot & 63);
@@ -117,10 +117,10 @@ static inline uint32_t kvs__slot_depth(const struct kvs__runs *runs, uint32_t sl
   return kvs__run_of(runs, slot)->depth + (slot & 63);
 }
 
-/* The record of this block behind `parent` (KVS__SLOT_NONE: behind nothing known), or KVS__SLOT_NONE. */
+/* The slot of this block behind `parent` (KVS__SLOT_NONE: behind nothing known), or KVS__SLOT_NONE. */
 uint32_t kvs__runs_find(const struct kvs__runs *runs, uint32_t parent, uint64_t hash);
 
-/* The same, made with an empty set if it is not there; KVS__SLOT_NONE = out of memory. A record must not stay with an
+/* The same, made with an empty set if it is not there; KVS__SLOT_NONE = out of memory. A block must not stay with an
  * empty set: give it one, or take it out. `coming`: so many blocks will be made one behind the other, this one included;
  * a hint that makes room for them at once. */
 uint32_t kvs__runs_make(struct kvs__runs *runs, struct kvs__segments *segments, struct kvs__memory *memory,
@@ -131,12 +131,12 @@ static inline void kvs__slot_put(struct kvs__runs *runs, uint32_t slot, uint32_t
   kvs__run_sets(run)[kvs__run_rank(run, slot & 63)] = set;
 }
 
-/* File a record among the heads, wherever it lies. 0 = out of memory, nothing changed. */
+/* File a block among the heads, wherever it lies. 0 = out of memory, nothing changed. */
 int kvs__runs_head(struct kvs__runs *runs, struct kvs__segments *segments, struct kvs__memory *memory,
                    uint32_t slot);
 
-/* Take a record out. 0 = out of memory, nothing changed. */
-int kvs__slot_take(struct kvs__runs *runs, struct kvs__segments *segments, struct kvs__memory *memory,
-                   uint32_t slot);
+/* Take a block out. 0 = out of memory, nothing changed. */
+int kvs__slot_remove(struct kvs__runs *runs, struct kvs__segments *segments, struct kvs__memory *memory,
+                     uint32_t slot);
 
 #endif

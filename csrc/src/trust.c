@@ -18,7 +18,7 @@ uint8_t kvs__record_trust(const struct kvs__engine *engine) {
   return worst;
 }
 
-void kvs__record_trusts(struct kvs__medium *medium, uint8_t trust) {
+void kvs__medium_set_trust(struct kvs__medium *medium, uint8_t trust) {
   if (medium->trust != trust) medium->since = kvs__clock();
   medium->trust = trust;
 }
@@ -27,7 +27,7 @@ void kvs__record_doubt(struct kvs__engine *engine, int number, enum kvs_reason r
   struct kvs__medium *medium = &engine->media[number];
   medium->reason = (uint8_t)reason;
   if (medium->entries == 0) {
-    kvs__record_trusts(medium, KVS_TRUST_PARTIAL);
+    kvs__medium_set_trust(medium, KVS_TRUST_PARTIAL);
     return;
   }
   if (medium->doubtful == medium->entries) return; /* nothing is certain as it is: spare the epochs */
@@ -35,7 +35,7 @@ void kvs__record_doubt(struct kvs__engine *engine, int number, enum kvs_reason r
     if (engine->kinds[kind]->medium == number)
       for (int form = 0; form < 2; form++) kvs__keys_doubt(&engine->kinds[kind]->held[form]);
   medium->doubtful = medium->entries;
-  kvs__record_trusts(medium, KVS_TRUST_STALE);
+  kvs__medium_set_trust(medium, KVS_TRUST_STALE);
 }
 
 void kvs__record_doubt_all(struct kvs__engine *engine, enum kvs_reason reason) {
@@ -48,6 +48,6 @@ void kvs__record_lower(struct kvs__engine *engine, int number, enum kvs_reason r
   struct kvs__medium *medium = &engine->media[number];
   engine->complete = 0;
   if (medium->trust != KVS_TRUST_EXACT) return;
-  kvs__record_trusts(medium, KVS_TRUST_PARTIAL);
+  kvs__medium_set_trust(medium, KVS_TRUST_PARTIAL);
   medium->reason = (uint8_t)reason;
 }

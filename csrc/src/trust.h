@@ -4,7 +4,7 @@
 
 #include "index.h"
 
-void kvs__record_trusts(struct kvs__medium *medium, uint8_t trust); /* and since when */
+void kvs__medium_set_trust(struct kvs__medium *medium, uint8_t trust); /* and since when */
 void kvs__record_doubt(struct kvs__engine *engine, int medium, enum kvs_reason reason);
 void kvs__record_doubt_all(struct kvs__engine *engine, enum kvs_reason reason);
 void kvs__record_lower(struct kvs__engine *engine, int medium, enum kvs_reason reason); /* exact -> partial */

@@ -159,7 +159,7 @@ static void taken_in_place(void) {
     for (uint32_t at = 0; at < kvs__segment_buckets(&keys->segments[s]) * KVS__BUCKET_ITEMS; at++) {
       const struct kvs__bucket *bucket = &keys->segments[s].buckets[at / KVS__BUCKET_ITEMS];
       if (bucket->used >> (at % KVS__BUCKET_ITEMS) & 1 && bucket->keys[at % KVS__BUCKET_ITEMS] % 10 != 0)
-        kvs__keys_take(keys, s, at);
+        kvs__keys_remove_at(keys, s, at);
     }
   for (uint32_t i = 0; i < KEYS; i++)
     if (key_of(2, i) % 10 != 0) {

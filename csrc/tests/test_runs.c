@@ -62,7 +62,7 @@ static int hold(struct fixture *fixture, uint32_t number) {
 static void let_go(struct fixture *fixture, uint32_t number) {
   struct node *node = &fixture->nodes[number];
   if (node->set == 0) return;
-  CHECK(kvs__slot_take(&fixture->runs, &fixture->segments, &fixture->memory, node->slot));
+  CHECK(kvs__slot_remove(&fixture->runs, &fixture->segments, &fixture->memory, node->slot));
   node->set = 0;
   fixture->held--;
 }

@@ -11,6 +11,7 @@ from aiohttp import web
 from kvsync.routing import Ask, Candidate
 from kvsync.serve import views
 from kvsync.serve.auth import is_bearer
+from kvsync.serve.figures import figures
 from kvsync.serve.metrics import CONTENT_TYPE
 from kvsync.serve.parts import Parts, with_tokens
 from kvsync.serve.problems import Problem
@@ -103,7 +104,9 @@ class Api:
         return web.json_response(answer, status=200 if told["ready"] else 503)
 
     async def metrics(self, _request: web.Request) -> web.Response:
-        return web.Response(body=await self._parts.metrics.page(), headers={"Content-Type": CONTENT_TYPE})
+        return web.Response(
+            body=await self._parts.metrics.page(figures(self._parts)), headers={"Content-Type": CONTENT_TYPE}
+        )
 
     async def _consider(self, prompt: Prompt) -> tuple[Ask, tuple[Candidate, ...], dict[str, Any]]:
         """Who could take it; and, where its tokens are not to be had, why only load counts."""

@@ -32,8 +32,6 @@ from kvsync.serve import fleet
 from kvsync.serve.api import Api
 from kvsync.serve.auth import make_middleware, token_of
 from kvsync.serve.curve import curve_of
-from kvsync.serve.figures import figures
-from kvsync.serve.metrics import FleetCollector
 from kvsync.serve.monitor import Monitor
 from kvsync.serve.parts import Parts
 from kvsync.serve.problems import answer_problems
@@ -183,7 +181,6 @@ async def _let_go(parts: Parts) -> None:
 
 def make_app(parts: Parts, session: ClientSession) -> web.Application:
     """The HTTP application over the daemon's parts."""
-    parts.metrics.registry.register(FleetCollector(lambda: figures(parts)))
     app = web.Application(
         middlewares=[_count(parts), answer_problems, make_middleware(parts.token)],
         client_max_size=parts.settings.body_bytes_max,

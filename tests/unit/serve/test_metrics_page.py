@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 
 from prometheus_client.core import Metric
+from prometheus_client.parser import text_string_to_metric_families
 from tests.integration.serve_helpers import MadeUpStreams, make_pod
 
 from kvsync.fleet import StaticPods
@@ -13,7 +15,6 @@ from kvsync.index import Index
 from kvsync.routing import BUILT_IN, Router
 from kvsync.serve import fleet
 from kvsync.serve.figures import STREAM_KINDS, figures
-from kvsync.serve.metrics import FleetCollector
 from kvsync.serve.parts import Parts
 from kvsync.serve.settings import Settings
 from kvsync.types import Engine
@@ -29,8 +30,8 @@ def families() -> dict[str, Metric]:
         parts = Parts(Settings(), index, MadeUpStreams(), Router(dict(BUILT_IN)))
         fleet.adopt(parts, StaticPods((make_pod("a"),)))
         index.apply(Engine("a"), b"\x92\xcb\x3f\xf8\x00\x00\x00\x00\x00\x00\x90", model="m", sequence=0)
-        parts.metrics.registry.register(FleetCollector(lambda: figures(parts)))
-        return {family.name: family for family in parts.metrics.registry.collect()}
+        page = asyncio.run(parts.metrics.page(figures(parts))).decode()
+        return {family.name: family for family in text_string_to_metric_families(page)}
 
 
 def test_the_page_lists_every_metric() -> None:

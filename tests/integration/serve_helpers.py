@@ -13,6 +13,8 @@ from typing import Any
 
 import aiohttp
 import msgpack
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from kvsync.fleet import Pod, StaticPods
 from kvsync.index import Index
@@ -148,11 +150,15 @@ class Daemon:
             return response.status, await response.json()
 
     async def scrape(self, **headers: str) -> dict[str, float]:
-        """The daemon's metrics, by name with labels."""
+        """The daemon's metrics, by name with labels in the order of the alphabet."""
         async with self.client.get(f"{self.url}/metrics", headers=headers) as response:
-            lines = (await response.text()).splitlines()
-        pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
-        return {name: float(value) for name, value in pairs}
+            families = list(text_string_to_metric_families(await response.text()))
+        return {_series(sample): sample.value for family in families for sample in family.samples}
+
+
+def _series(sample: Sample) -> str:
+    labels = ",".join(f'{name}="{value}"' for name, value in sorted(sample.labels.items()))
+    return f"{sample.name}{{{labels}}}" if labels else sample.name
 
 
 async def until(true: Callable[[], bool], within: float = 30.0) -> None:

@@ -7,6 +7,7 @@ again is a new story.
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import Enum
 
@@ -37,10 +38,15 @@ class Absence:
     def __repr__(self) -> str:
         return f"<Absence of {sum(not story.connected for story in self._stories.values())}>"
 
-    def keep_only(self, pods: set[str]) -> None:
+    def keep_only(self, pods: AbstractSet[str]) -> None:
         """Forget every other pod; one that comes again begins anew."""
         for name in self._stories.keys() - pods:
             del self._stories[name]
+
+    def is_here(self, pod: str) -> bool:
+        """Whether all its event connections stood at the last look."""
+        story = self._stories.get(pod)
+        return story is not None and story.connected
 
     def look(self, pod: str, *, connected: bool, now: float) -> News | None:
         """Whether all event connections of the pod stand at this moment; gives what is to be told, if anything."""

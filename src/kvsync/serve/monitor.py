@@ -1,13 +1,14 @@
 """
-The eyes of `health`: a look at every event connection five times a second, and a knock at the HTTP port of pods in
-doubt, which all are in the beginning. One task; knocks run beside it, so that a pod that hangs delays no other's.
+The eyes of `health`: a look at what is new of event connections five times a second, and a knock at the HTTP port of
+pods in doubt, which all are in the beginning. One task; knocks run beside it, so that a pod that hangs delays no
+other's.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from functools import partial
 
 from aiohttp import ClientError, ClientSession, ClientTimeout
@@ -23,6 +24,8 @@ from kvsync.types import Engine
 
 LOOK_EVERY = 0.2
 KNOCK_TIMEOUT = 0.4
+KNOCKS_AT_ONCE = 64
+"""So few that each has its answer in time: a thousand would wait for each other longer than for their pods."""
 
 _logger = logging.getLogger(__name__)
 
@@ -35,8 +38,11 @@ class Monitor:
         self._session = session
         self._absence = Absence()
         self._served = ServedModels(session, parts.clock, partial(fleet.learn, parts))
-        self._restarts: dict[Engine, int] = {}
-        self._knocks: set[asyncio.Task[None]] = set()
+        self._seen: dict[Engine, Pulse] = {}
+        self._looked_at: dict[str, Pod] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._knocking: set[str] = set()
+        self._doors = asyncio.Semaphore(KNOCKS_AT_ONCE)
 
     async def begin(self) -> None:
         """Look once and knock where that is due, so that the first request finds the pods that are alive."""
@@ -48,19 +54,29 @@ class Monitor:
         try:
             while True:
                 self.look()
-                for name in self._parts.health.due(self._parts.clock()):
-                    self._beside(self._knock(name))
+                self.knock()
                 for pod in self._unasked():
                     self._beside(self._served.ask(pod))
                 await asyncio.sleep(LOOK_EVERY)
         finally:
-            for knock in self._knocks:
-                knock.cancel()
+            self.cancel()
+
+    def knock(self) -> None:
+        """Knock, beside, where that is due; not at a pod whose last knock still waits for its turn or an answer."""
+        for name in self._parts.health.due(self._parts.clock()):
+            if name not in self._knocking:
+                self._knocking.add(name)
+                self._beside(self._knock(name))
+
+    def cancel(self) -> None:
+        """Wait for no answer any more."""
+        for task in self._tasks:
+            task.cancel()
 
     def _beside(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
-        self._knocks.add(task)
-        task.add_done_callback(self._knocks.discard)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _unasked(self) -> list[Pod]:
         pods = list(self._parts.roster.described.values())
@@ -68,20 +84,28 @@ class Monitor:
         return self._served.due([pod for pod in pods if self._parts.health.is_up(pod.name)])
 
     def look(self) -> None:
-        """Take the streams' state over into health."""
-        pulses, now = self._parts.streams.pulses(), self._parts.clock()
-        self._absence.keep_only(set(self._parts.pods))
-        for pod in self._parts.pods.values():
-            of_pod = [pulses[engine] for engine in pod.engines if engine in pulses]
-            if pod.events is not None and len(of_pod) == pod.ranks:
-                was_up = self._parts.health.is_up(pod.name)
-                self._parts.health.events(pod.name, [pulse.connected for pulse in of_pod], now)
-                self._tell(pod.name, was_up)
-                self._tell_events(pod, of_pod, now)
-        for engine, pulse in pulses.items():
-            if pulse.restarts != self._restarts.setdefault(engine, pulse.restarts):
-                self._restarts[engine] = pulse.restarts
+        """Take over into health what is new of the streams, and what has been missing for long."""
+        pulses, seen, now = self._parts.streams.pulses(), self._seen, self._parts.clock()
+        new = {engine: pulse for engine, pulse in pulses.items() if seen.get(engine) != pulse}
+        of_pods, pods = {engine.pod for engine in new}, self._parts.pods
+        self._absence.keep_only(pods.keys())
+        for name, pod in pods.items():
+            if name in of_pods or self._looked_at.get(name) is not pod or not self._absence.is_here(name):
+                self._look_at(pod, pulses, now)
+        for engine, pulse in new.items():
+            if engine in seen and pulse.restarts != seen[engine].restarts:
                 self._parts.router.own_picks.forget(engine)
+        self._seen, self._looked_at = dict(pulses), dict(pods)
+
+    def _look_at(self, pod: Pod, pulses: Mapping[Engine, Pulse], now: float) -> None:
+        if pod.events is None:
+            return
+        of_pod = [pulses[engine] for engine in pod.engines if engine in pulses]
+        if len(of_pod) == pod.ranks:
+            was_up = self._parts.health.is_up(pod.name)
+            self._parts.health.events(pod.name, [pulse.connected for pulse in of_pod], now)
+            self._tell(pod.name, was_up)
+            self._tell_events(pod, of_pod, now)
 
     def _tell_events(self, pod: Pod, pulses: Sequence[Pulse], now: float) -> None:
         """Say once that a pod's events are missing, and once that they came."""
@@ -104,6 +128,13 @@ class Monitor:
             )
 
     async def _knock(self, name: str) -> None:
+        try:
+            async with self._doors:
+                await self._ask(name)
+        finally:
+            self._knocking.discard(name)
+
+    async def _ask(self, name: str) -> None:
         pod = self._parts.pods.get(name)
         if pod is None:
             return

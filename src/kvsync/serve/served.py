@@ -9,7 +9,7 @@ show late, as a refusal of every request, or as cached blocks that nothing ever 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from math import inf
+from random import Random
 from typing import Any
 
 from aiohttp import ClientError, ClientSession, ClientTimeout
@@ -17,46 +17,35 @@ from aiohttp import ClientError, ClientSession, ClientTimeout
 from kvsync.fleet import Finding, Pod
 from kvsync.fleet.pod import NAME_MAX, is_visible
 from kvsync.serve.roster import Learned
+from kvsync.serve.rounds import Rounds
 
 ASK_TIMEOUT_S = 2.0
-ASK_AGAIN_S = 5.0
-"""After no answer."""
-
-ASK_ANEW_S = 15.0
-"""After an answer; longer in large fleets, so that no more than `ASKED_PER_S` pods are asked in a second."""
-
-ASKED_PER_S = 50.0
 NAMES_SHOWN = 8
 NAME_SHOWN = 40
 LORAS_MAX = 10_000
 """Names that are taken of one pod's list: what it says is a stranger's word."""
 
-_Key = tuple[str, str, str, str]
-
 Learn = Callable[[str, Learned | None, Finding | None], None]
 
 
 class ServedModels:
-    """Remembers when each pod is to be asked; one that began anew is asked anew. `learn` is told what came out."""
+    """Asks each pod when it is its turn; `learn` is told what came out."""
 
-    def __init__(self, session: ClientSession, clock: Callable[[], float], learn: Learn) -> None:
+    def __init__(
+        self, session: ClientSession, clock: Callable[[], float], learn: Learn, *, seed: int | None = None
+    ) -> None:
         self._session = session
         self._clock = clock
         self._learn = learn
-        self._ask_at: dict[_Key, float] = {}
+        self._rounds = Rounds(Random(seed))
 
     def due(self, pods: list[Pod]) -> list[Pod]:
-        """Those of the pods, all up, that are to be asked now; they count as asked from here on."""
-        now = self._clock()
-        due = [pod for pod in pods if now >= self._ask_at.get(_key(pod), -inf)]
-        for pod in due:
-            self._ask_at[_key(pod)] = now + ASK_AGAIN_S
-        return due
+        """Those of the pods, all up, that are to be asked now."""
+        return self._rounds.due(pods, self._clock())
 
     def keep_only(self, pods: Iterable[Pod]) -> None:
         """Forget every other pod."""
-        for key in self._ask_at.keys() - set(map(_key, pods)):
-            del self._ask_at[key]
+        self._rounds.keep_only(pods)
 
     async def ask(self, pod: Pod) -> None:
         """Ask for the list, and say what it means for the pod."""
@@ -72,14 +61,9 @@ class ServedModels:
             return
         except ValueError:
             status, document = 200, None
-        if _key(pod) in self._ask_at:  # else it has gone, or is another by now
-            self._ask_at[_key(pod)] = self._clock() + max(ASK_ANEW_S, len(self._ask_at) / ASKED_PER_S)
+        if self._rounds.answered(pod, self._clock()):
             learned = listed(document)
             self._learn(pod.name, learned, finding_of(pod, learned, status))
-
-
-def _key(pod: Pod) -> _Key:
-    return pod.name, pod.http, pod.uid, pod.life
 
 
 def listed(document: Any) -> Learned | None:

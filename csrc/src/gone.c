@@ -24,12 +24,10 @@ int kvs__gone_add(kvs_index *index, struct kvs__engine *engine, struct kvs__key 
                   uint32_t slot, int hidden) {
   struct kvs__gone *gone;
   if (engine->gone_count == engine->gone_capacity) {
-    uint32_t capacity = engine->gone_capacity == 0 ? 64 : engine->gone_capacity * 2;
-    struct kvs__gone *grown = kvs__resize(&index->memory, engine->gone, engine->gone_capacity * sizeof *grown,
-                                          capacity * sizeof *grown);
+    struct kvs__gone *grown =
+        kvs__list_grow(&index->memory, engine->gone, &engine->gone_capacity, 64, sizeof *grown);
     if (grown == NULL) return 0;
     engine->gone = grown;
-    engine->gone_capacity = capacity;
   }
   gone = &engine->gone[engine->gone_count++];
   gone->key = key.value;

@@ -102,6 +102,14 @@ void kvs__free(struct kvs__memory *memory, void *pointer, size_t bytes) {
   drop_surplus(memory);
 }
 
+void *kvs__list_grow(struct kvs__memory *memory, void *list, uint32_t *capacity, uint32_t first,
+                     size_t item_bytes) {
+  uint32_t wanted = *capacity == 0 ? first : *capacity * 2;
+  void *grown = kvs__resize(memory, list, *capacity * item_bytes, wanted * item_bytes);
+  if (grown != NULL) *capacity = wanted;
+  return grown;
+}
+
 /* ---- slabs ---- */
 
 static void *take_from(struct kvs__region *region, uint64_t which) {
@@ -125,14 +133,11 @@ static struct kvs__region *roomy_region(struct kvs__memory *memory) {
 }
 
 static int list_room(struct kvs__memory *memory) {
-  uint32_t capacity = memory->regions_capacity == 0 ? 1 : memory->regions_capacity * 2;
   struct kvs__region *grown;
   if (memory->regions_count < memory->regions_capacity) return 1;
-  grown =
-      kvs__resize(memory, memory->regions, memory->regions_capacity * sizeof *grown, capacity * sizeof *grown);
+  grown = kvs__list_grow(memory, memory->regions, &memory->regions_capacity, 1, sizeof *grown);
   if (grown == NULL) return 0;
   memory->regions = grown;
-  memory->regions_capacity = capacity;
   return 1;
 }
 

@@ -43,6 +43,11 @@ void *kvs__alloc_zero(struct kvs__memory *memory, size_t bytes);
 void *kvs__resize(struct kvs__memory *memory, void *old, size_t bytes_old, size_t bytes_new);
 void kvs__free(struct kvs__memory *memory, void *pointer, size_t bytes);
 
+/* The list with twice its room, `first` items if it had none, and `*capacity` changed with it. NULL = out of memory, nothing
+ * changed. What is new is not cleared. */
+void *kvs__list_grow(struct kvs__memory *memory, void *list, uint32_t *capacity, uint32_t first,
+                     size_t item_bytes);
+
 /* KVS__SLAB_BYTES of whole pages with unspecified content; NULL as above. */
 void *kvs__slab_take(struct kvs__memory *memory);
 void kvs__slab_give(struct kvs__memory *memory, void *slab);

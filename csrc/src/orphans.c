@@ -24,12 +24,10 @@ static uint32_t take(kvs_index *index, struct kvs__engine *engine) {
     return number;
   }
   if (engine->orphans_count == engine->orphans_capacity) {
-    uint32_t capacity = engine->orphans_capacity == 0 ? 16 : engine->orphans_capacity * 2;
-    struct kvs__orphan *grown = kvs__resize(&index->memory, engine->orphans,
-                                            engine->orphans_capacity * sizeof *grown, capacity * sizeof *grown);
+    struct kvs__orphan *grown =
+        kvs__list_grow(&index->memory, engine->orphans, &engine->orphans_capacity, 16, sizeof *grown);
     if (grown == NULL) return 0;
     engine->orphans = grown;
-    engine->orphans_capacity = capacity;
     if (engine->orphans_count == 0) engine->orphans_count = 1;
   }
   return engine->orphans_count++;
@@ -112,7 +110,7 @@ static void tie_kinds(kvs_index *index, struct kvs__engine *engine, struct kvs__
     struct kvs__seat seat = kvs__entry_find(engine, key, kind);
     uint32_t value;
     if (seat.bucket == NULL) continue;
-    value = seat.bucket->values[seat.at];
+    value = kvs__seat_value(seat);
     if (kvs__is_tied(value)) continue;
     /* One that is on its way already is left to whoever takes it from the stack. */
     if (kvs__is_orphan(value) && engine->orphans[value - KVS__SLOT_END].used == FILED)
@@ -157,7 +155,7 @@ void kvs__join(kvs_index *index, struct kvs__engine *engine, struct kvs__key key
     todo = orphan.next;
     give(engine, mine);
     /* It may have been tied through another kind meanwhile. */
-    if (seat.bucket == NULL || seat.bucket->values[seat.at] != KVS__ORPHAN(mine)) continue;
+    if (seat.bucket == NULL || kvs__seat_value(seat) != KVS__ORPHAN(mine)) continue;
     child =
         kvs__hold_child(index, engine, orphan.kind, orphan.slot,
                         kvs__mix(&index->hasher, kvs__slot_hash(&index->runs, orphan.slot), orphan.local), 1);

@@ -42,7 +42,7 @@ static int grow_first(struct kvs__pool *pool, struct kvs__memory *memory) {
   uint32_t chunks = pool->first_chunks == 0 ? FIRST_CHUNKS : pool->first_chunks * 2;
   size_t old_bytes = first_bytes(pool);
   uint32_t old_chunks = pool->first_chunks;
-  uint8_t *old = pool->slabs[0], *fresh;
+  uint8_t *old = old_chunks == 0 ? NULL : pool->slabs[0], *fresh;
   if (chunks > pool->slab_chunks) chunks = pool->slab_chunks;
   pool->first_chunks = chunks;
   fresh = slab_take(memory, first_bytes(pool));
@@ -52,7 +52,7 @@ static int grow_first(struct kvs__pool *pool, struct kvs__memory *memory) {
   }
   pool->slabs[0] = fresh;
   pool->slabs_count = 1;
-  if (old_chunks == 0) return 1;
+  if (old == NULL) return 1;
   memcpy(fresh, old, (size_t)pool->count * pool->chunk_bytes);
   for (uint32_t i = 0; i < pool->count; i++) pool->moved(owner_of(pool, i), address(pool, i), i);
   slab_give(memory, old, old_bytes);
@@ -88,13 +88,9 @@ static int grow_lists(struct kvs__pool *pool, struct kvs__memory *memory) {
   uint32_t room = owners_capacity(pool);
   if (pool->count == room && !owners_room(pool, memory, room == 0 ? 4 : room * 2)) return 0;
   if (pool->slabs_count == pool->slabs_capacity) {
-    uint32_t capacity = pool->slabs_capacity == 0 ? 1 : pool->slabs_capacity * 2;
-    uint8_t **grown =
-        kvs__resize(memory, pool->slabs, pool->slabs_capacity * sizeof *grown, capacity * sizeof *grown);
+    uint8_t **grown = kvs__list_grow(memory, pool->slabs, &pool->slabs_capacity, 1, sizeof *grown);
     if (grown == NULL) return 0;
-    memset(grown + pool->slabs_capacity, 0, (capacity - pool->slabs_capacity) * sizeof *grown);
     pool->slabs = grown;
-    pool->slabs_capacity = capacity;
   }
   return 1;
 }

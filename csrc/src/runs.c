@@ -38,19 +38,16 @@ uint32_t kvs__runs_find(const struct kvs__runs *runs, uint32_t parent, uint64_t 
     if (kvs__run_has(run, next) && run->hashes[kvs__run_rank(run, next)] == hash) return parent + 1;
   }
   seat = kvs__keys_find(&runs->heads, hash);
-  return seat.bucket == NULL ? KVS__SLOT_NONE : seat.bucket->values[seat.at];
+  return seat.bucket == NULL ? KVS__SLOT_NONE : kvs__seat_value(seat);
 }
 
 /* ---- run numbers ---- */
 
 static int more_numbers(struct kvs__runs *runs, struct kvs__memory *memory) {
   if (runs->pages_count == runs->pages_capacity) {
-    uint32_t capacity = runs->pages_capacity == 0 ? 4 : runs->pages_capacity * 2;
-    struct kvs__run **grown =
-        kvs__resize(memory, runs->pages, runs->pages_capacity * sizeof *grown, capacity * sizeof *grown);
+    struct kvs__run **grown = kvs__list_grow(memory, runs->pages, &runs->pages_capacity, 4, sizeof *grown);
     if (grown == NULL) return 0;
     runs->pages = grown;
-    runs->pages_capacity = capacity;
   }
   runs->pages[runs->pages_count] = kvs__alloc_zero(memory, KVS__RUNS_PAGE * sizeof **runs->pages);
   if (runs->pages[runs->pages_count] == NULL) return 0;

@@ -116,15 +116,11 @@ static int deepen(struct kvs__keys *keys, struct kvs__memory *memory) {
 }
 
 static int segments_room(struct kvs__keys *keys, struct kvs__memory *memory) {
-  uint32_t capacity;
   struct kvs__segment *grown;
   if (keys->segments_free != 0 || keys->segments_count < keys->segments_capacity) return 1;
-  capacity = keys->segments_capacity == 0 ? 1 : keys->segments_capacity * 2;
-  grown =
-      kvs__resize(memory, keys->segments, keys->segments_capacity * sizeof *grown, capacity * sizeof *grown);
+  grown = kvs__list_grow(memory, keys->segments, &keys->segments_capacity, 1, sizeof *grown);
   if (grown == NULL) return 0;
   keys->segments = grown;
-  keys->segments_capacity = capacity;
   return 1;
 }
 

@@ -95,6 +95,10 @@ struct kvs__seat {
   unsigned at;
 };
 
+static inline uint64_t kvs__seat_key(struct kvs__seat seat) { return seat.bucket->keys[seat.at]; }
+static inline uint32_t kvs__seat_value(struct kvs__seat seat) { return seat.bucket->values[seat.at]; }
+static inline int kvs__seat_marked(struct kvs__seat seat) { return seat.bucket->marked >> seat.at & 1; }
+
 static inline uint32_t kvs__segment_buckets(const struct kvs__segment *segment) {
   return segment->units * KVS__UNIT_BUCKETS;
 }

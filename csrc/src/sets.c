@@ -73,13 +73,11 @@ static uint32_t take_slot(struct kvs__sets *sets, struct kvs__memory *memory) {
     return slot;
   }
   if (sets->slots_count == sets->slots_capacity) {
-    uint32_t capacity = sets->slots_capacity == 0 ? SLOTS_MIN : sets->slots_capacity * 2;
     struct kvs__set_slot *grown =
-        kvs__resize(memory, sets->slots, sets->slots_capacity * sizeof *grown, capacity * sizeof *grown);
+        kvs__list_grow(memory, sets->slots, &sets->slots_capacity, SLOTS_MIN, sizeof *grown);
     if (grown == NULL) return 0;
-    memset(grown + sets->slots_capacity, 0, (capacity - sets->slots_capacity) * sizeof *grown);
+    memset(grown + sets->slots_count, 0, (sets->slots_capacity - sets->slots_count) * sizeof *grown);
     sets->slots = grown;
-    sets->slots_capacity = capacity;
     if (sets->slots_count == 0) sets->slots_count = 1;
   }
   return sets->slots_count++;

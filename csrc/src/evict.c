@@ -32,11 +32,8 @@ static struct kvs__engine *largest(const kvs_index *index) {
 }
 
 static void count_depths(const kvs_index *index, const struct kvs__keys *held, uint64_t *counts) {
-  for (uint32_t s = 0; s < held->segments_count; s++)
-    for (uint32_t b = 0; b < kvs__segment_buckets(&held->segments[s]); b++)
-      for (unsigned i = 0; i < KVS__BUCKET_ITEMS; i++)
-        if (held->segments[s].buckets[b].used >> i & 1)
-          counts[depth_class(index, held->segments[s].buckets[b].values[i])]++;
+  struct kvs__tour tour = {0};
+  while (kvs__keys_next(held, &tour)) counts[depth_class(index, kvs__seat_value(tour.seat))]++;
 }
 
 /* What is to go: all deeper than `depth`, and `quota` items of it, but for what is spared. */

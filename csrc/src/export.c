@@ -24,8 +24,8 @@ static void fill_item(struct filling *filling, const struct kvs__kind *kind, uin
                       struct kvs__seat seat) {
   const struct kvs__engine *engine = filling->engine;
   kvs_export_row *row = filling->row++;
-  uint64_t key = seat.bucket->keys[seat.at];
-  uint32_t value = seat.bucket->values[seat.at];
+  uint64_t key = kvs__seat_key(seat);
+  uint32_t value = kvs__seat_value(seat);
   memset(row, 0, sizeof *row);
   row->hash = key;
   if (form == KVS__NAMES) {
@@ -37,8 +37,7 @@ static void fill_item(struct filling *filling, const struct kvs__kind *kind, uin
   }
   row->medium = engine->media[kind->medium].name;
   row->group = engine->groups[kind->group].number;
-  row->copies =
-      seat.bucket->marked >> seat.at & 1 ? kvs__map_get(&kind->copies[form], kvs__side_key(kind, key)) : 1;
+  row->copies = kvs__copies_of(kind, (struct kvs__key){key, form}, seat);
   row->tied = kvs__is_tied(value);
   row->block = row->tied ? kvs__slot_hash(&filling->index->runs, value) : 0;
   row->doubtful = (uint8_t)kvs__seat_doubtful(&kind->held[form], seat);
@@ -48,12 +47,8 @@ static void fill(struct filling *filling) {
   for (int k = 0; k < filling->engine->kinds_count; k++) {
     const struct kvs__kind *kind = filling->engine->kinds[k];
     for (uint8_t form = 0; form < 2; form++) {
-      const struct kvs__keys *held = &kind->held[form];
-      for (uint32_t s = 0; s < held->segments_count; s++)
-        for (uint32_t b = 0; b < kvs__segment_buckets(&held->segments[s]); b++)
-          for (unsigned i = 0; i < KVS__BUCKET_ITEMS; i++)
-            if (held->segments[s].buckets[b].used >> i & 1)
-              fill_item(filling, kind, form, (struct kvs__seat){&held->segments[s].buckets[b], i});
+      struct kvs__tour tour = {0};
+      while (kvs__keys_next(&kind->held[form], &tour)) fill_item(filling, kind, form, tour.seat);
     }
   }
 }

@@ -288,6 +288,12 @@ static inline uint64_t kvs__side_key(const struct kvs__kind *kind, uint64_t numb
   return kvs__place_of(&kind->held[KVS__INTEGERS], number);
 }
 
+static inline uint32_t kvs__copies_of(const struct kvs__kind *kind, struct kvs__key key,
+                                      struct kvs__seat seat) {
+  if (!kvs__seat_marked(seat)) return 1;
+  return kvs__map_get(&kind->copies[key.form], kvs__side_key(kind, key.value));
+}
+
 static inline struct kvs__engine *kvs__engine_get(const kvs_index *index, uint32_t engine) {
   return engine < index->engines_count ? index->engines[engine] : NULL;
 }

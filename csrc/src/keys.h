@@ -21,6 +21,31 @@ void kvs__keys_end(struct kvs__keys *keys, struct kvs__segments *segments, struc
 void kvs__keys_remove_at(struct kvs__keys *keys, uint32_t segment, uint32_t at);
 void kvs__keys_tidy(struct kvs__keys *keys, struct kvs__segments *segments, struct kvs__memory *memory);
 
+/* Where a tour of all items is: begin with zeros. Whoever inserts or removes meanwhile ends it. */
+struct kvs__tour {
+  uint32_t segment;
+  uint32_t bucket;
+  unsigned left; /* bits of this bucket's items that are yet to come */
+  struct kvs__seat seat;
+};
+
+/* The next item of a table is in `tour->seat`; 0 = there is none. */
+static inline int kvs__keys_next(const struct kvs__keys *keys, struct kvs__tour *tour) {
+  while (tour->left == 0) {
+    if (tour->segment == keys->segments_count) return 0;
+    if (tour->bucket == kvs__segment_buckets(&keys->segments[tour->segment])) {
+      tour->segment++;
+      tour->bucket = 0;
+      continue;
+    }
+    tour->seat.bucket = &keys->segments[tour->segment].buckets[tour->bucket++];
+    tour->left = tour->seat.bucket->used;
+  }
+  tour->seat.at = (unsigned)__builtin_ctz(tour->left);
+  tour->left &= tour->left - 1;
+  return 1;
+}
+
 /* Bring a key's line into the cache. */
 void kvs__keys_prefetch(const struct kvs__keys *keys, uint64_t key);
 

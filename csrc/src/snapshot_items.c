@@ -11,24 +11,18 @@ struct item {
   uint32_t doubtful : 1;
 };
 
-static uint64_t gather(const struct kvs__kind *kind, int form, struct item *items) {
+static uint64_t gather(const struct kvs__kind *kind, uint8_t form, struct item *items) {
   const struct kvs__keys *held = &kind->held[form];
-  uint64_t count = 0;
-  for (uint32_t s = 0; s < held->segments_count; s++)
-    for (uint32_t b = 0; b < kvs__segment_buckets(&held->segments[s]); b++)
-      for (unsigned i = 0; i < KVS__BUCKET_ITEMS; i++) {
-        struct kvs__seat seat = {&held->segments[s].buckets[b], i};
-        struct item *item = &items[count];
-        if (!(seat.bucket->used >> i & 1)) continue;
-        count++;
-        item->key = seat.bucket->keys[i];
-        item->slot = kvs__is_tied(seat.bucket->values[i]) ? seat.bucket->values[i] : KVS__UNTIED;
-        item->copies = 1;
-        if (seat.bucket->marked >> i & 1)
-          item->copies = kvs__map_get(&kind->copies[form], kvs__side_key(kind, item->key)) & INT32_MAX;
-        item->doubtful = (uint32_t)kvs__seat_doubtful(held, seat) & 1;
-      }
-  return count;
+  struct kvs__tour tour = {0};
+  struct item *item = items;
+  for (; kvs__keys_next(held, &tour); item++) {
+    uint32_t value = kvs__seat_value(tour.seat);
+    item->key = kvs__seat_key(tour.seat);
+    item->slot = kvs__is_tied(value) ? value : KVS__UNTIED;
+    item->copies = kvs__copies_of(kind, (struct kvs__key){item->key, form}, tour.seat) & INT32_MAX;
+    item->doubtful = (uint32_t)kvs__seat_doubtful(held, tour.seat) & 1;
+  }
+  return (uint64_t)(item - items);
 }
 
 #define DIGIT_BITS 11u
@@ -94,7 +88,7 @@ void kvs__put_kind(struct kvs__saving *saving, const struct kvs__kind *kind) {
   struct kvs__writer *body = &saving->body;
   kvs__put_number(body, kind->medium);
   kvs__put_number(body, kind->group);
-  for (int form = 0; form < 2; form++) {
+  for (uint8_t form = 0; form < 2; form++) {
     uint64_t count = kind->held[form].count;
     struct item *items;
     kvs__put_number(body, count);

@@ -50,15 +50,9 @@ static enum kvs__fault apply_removed(kvs_index *index, struct kvs__engine *engin
 }
 
 static void apply_cleared(kvs_index *index, struct kvs__engine *engine, kvs_applied *applied) {
-  int gpu = kvs__record_medium(index, engine, "GPU", 3, 1);
+  int gpu = kvs__record_gpu(index, engine);
   kvs__gone_flush(index, engine);
-  applied->cleared += kvs__record_drop(index, engine, gpu);
-  if (engine->media[gpu].entries > 0) {
-    kvs__record_doubt(engine, gpu, KVS_REASON_MEMORY);
-  } else {
-    kvs__medium_set_trust(&engine->media[gpu], KVS_TRUST_EXACT);
-    engine->media[gpu].reason = KVS_REASON_NONE;
-  }
+  applied->cleared += kvs__record_clear(index, engine, gpu);
   for (int i = 0; i < engine->media_count; i++)
     if (i != gpu) kvs__record_doubt(engine, i, KVS_REASON_CLEARED_ABOVE);
 }
@@ -130,7 +124,7 @@ static int take_number(kvs_index *index, struct kvs__engine *engine, int64_t seq
     return 0;
   }
   engine->counters[KVS_COUNTER_FRAMES]++;
-  if (engine->media_count == 0) (void)kvs__record_medium(index, engine, "GPU", 3, 1);
+  if (engine->media_count == 0) (void)kvs__record_gpu(index, engine);
   engine->heard = 1;
   if (engine->beginning == KVS__EXPECT_ZERO) {
     engine->complete = sequence == 0;

@@ -11,12 +11,10 @@ kvs_status kvs__engine_add(kvs_index *index, const char *model, size_t model_byt
   struct kvs__engine *engine;
   if (index->engines_count == KVS_ENGINES_MAX) return KVS_ERR_CAPACITY;
   if (index->engines_count == index->engines_capacity) {
-    uint32_t capacity = index->engines_capacity == 0 ? 16 : index->engines_capacity * 2;
-    struct kvs__engine **grown = kvs__resize(&index->memory, index->engines,
-                                             index->engines_capacity * sizeof *grown, capacity * sizeof *grown);
+    struct kvs__engine **grown =
+        kvs__list_grow(&index->memory, index->engines, &index->engines_capacity, 16, sizeof *grown);
     if (grown == NULL) return KVS_ERR_MEMORY;
     index->engines = grown;
-    index->engines_capacity = capacity;
   }
   engine = kvs__alloc_zero(&index->memory, sizeof *engine);
   if (engine == NULL) return KVS_ERR_MEMORY;
@@ -66,19 +64,23 @@ kvs_status kvs_index_engine_remove(kvs_index *index, uint32_t number) {
 
 /* ---- what the caller knows better ---- */
 
-static void clear_medium(kvs_index *index, struct kvs__engine *engine, int medium) {
-  (void)kvs__record_drop(index, engine, medium);
-  if (engine->media[medium].entries > 0) {
-    kvs__record_doubt(engine, medium, KVS_REASON_MEMORY);
-    return;
-  }
-  kvs__medium_set_trust(&engine->media[medium], KVS_TRUST_EXACT);
-  engine->media[medium].reason = KVS_REASON_NONE;
+#define ALL_MEDIA (-1)
+
+/* Whom a caller means, and which of its media; NULL is ALL_MEDIA. */
+static kvs_status find_meant(kvs_index *index, uint32_t number, const char *medium, size_t bytes,
+                             struct kvs__engine **engine, int *meant) {
+  *engine = kvs__engine_get(index, number);
+  *meant = ALL_MEDIA;
+  if (*engine == NULL) return KVS_ERR_ENGINE;
+  if (medium == NULL) return KVS_OK;
+  if (bytes > KVS_MEDIUM_BYTES_MAX) return KVS_ERR_ARGUMENT;
+  *meant = kvs__record_medium(index, *engine, medium, bytes, 0);
+  return *meant < 0 ? KVS_ERR_ARGUMENT : KVS_OK;
 }
 
 static void clear_all(kvs_index *index, struct kvs__engine *engine) {
-  if (engine->media_count == 0) (void)kvs__record_medium(index, engine, "GPU", 3, 1);
-  for (int i = 0; i < engine->media_count; i++) clear_medium(index, engine, i);
+  if (engine->media_count == 0) (void)kvs__record_gpu(index, engine);
+  for (int i = 0; i < engine->media_count; i++) (void)kvs__record_clear(index, engine, i);
   engine->heard = 1;
   engine->complete = 1;
   engine->unproven = 0;
@@ -86,43 +88,17 @@ static void clear_all(kvs_index *index, struct kvs__engine *engine) {
   engine->sequence = -1;
 }
 
-/* -1 = the engine never named it. */
-static int medium_told(kvs_index *index, struct kvs__engine *engine, const char *medium, size_t bytes) {
-  return bytes > KVS_MEDIUM_BYTES_MAX ? -1 : kvs__record_medium(index, engine, medium, bytes, 0);
-}
-
 kvs_status kvs_index_clear(kvs_index *index, uint32_t number, const char *medium, size_t medium_bytes) {
   struct kvs__engine *engine;
-  kvs_status status = KVS_OK;
+  kvs_status status;
+  int meant;
   kvs__write_begin(index);
-  engine = kvs__engine_get(index, number);
-  if (engine == NULL) {
-    status = KVS_ERR_ENGINE;
-  } else if (medium == NULL) {
-    clear_all(index, engine);
-  } else {
-    int told = medium_told(index, engine, medium, medium_bytes);
-    if (told < 0)
-      status = KVS_ERR_ARGUMENT;
+  status = find_meant(index, number, medium, medium_bytes, &engine, &meant);
+  if (status == KVS_OK) {
+    if (meant == ALL_MEDIA)
+      clear_all(index, engine);
     else
-      clear_medium(index, engine, told);
-  }
-  kvs__write_end(index);
-  return status;
-}
-
-kvs_status kvs_index_restart(kvs_index *index, uint32_t number) {
-  struct kvs__engine *engine;
-  kvs_status status = KVS_ERR_ENGINE;
-  kvs__write_begin(index);
-  engine = kvs__engine_get(index, number);
-  if (engine != NULL) {
-    kvs__record_reset(index, engine);
-    engine->lives++;
-    engine->heard = 1;
-    if (engine->media_count == 0) (void)kvs__record_medium(index, engine, "GPU", 3, 1);
-    (void)kvs__model_refresh(index, engine->model);
-    status = KVS_OK;
+      (void)kvs__record_clear(index, engine, meant);
   }
   kvs__write_end(index);
   return status;
@@ -130,33 +106,48 @@ kvs_status kvs_index_restart(kvs_index *index, uint32_t number) {
 
 kvs_status kvs_index_doubt(kvs_index *index, uint32_t number, const char *medium, size_t medium_bytes) {
   struct kvs__engine *engine;
-  kvs_status status = KVS_OK;
+  kvs_status status;
+  int meant;
   kvs__write_begin(index);
-  engine = kvs__engine_get(index, number);
-  if (engine == NULL) {
-    status = KVS_ERR_ENGINE;
-  } else if (medium == NULL) {
-    kvs__record_doubt_all(engine, KVS_REASON_TOLD);
-  } else {
-    int told = medium_told(index, engine, medium, medium_bytes);
-    if (told < 0) {
-      status = KVS_ERR_ARGUMENT;
-    } else {
-      engine->complete = 0;
-      kvs__record_doubt(engine, told, KVS_REASON_TOLD);
-    }
+  status = find_meant(index, number, medium, medium_bytes, &engine, &meant);
+  if (status == KVS_OK) {
+    engine->complete = 0;
+    if (meant == ALL_MEDIA)
+      kvs__record_doubt_all(engine, KVS_REASON_TOLD);
+    else
+      kvs__record_doubt(engine, meant, KVS_REASON_TOLD);
   }
   kvs__write_end(index);
   return status;
+}
+
+kvs_status kvs_index_restart(kvs_index *index, uint32_t number) {
+  struct kvs__engine *engine;
+  kvs__write_begin(index);
+  engine = kvs__engine_get(index, number);
+  if (engine != NULL) {
+    kvs__record_reset(index, engine);
+    engine->lives++;
+    engine->heard = 1;
+    if (engine->media_count == 0) (void)kvs__record_gpu(index, engine);
+    (void)kvs__model_refresh(index, engine->model);
+  }
+  kvs__write_end(index);
+  return engine == NULL ? KVS_ERR_ENGINE : KVS_OK;
+}
+
+static void confirm(struct kvs__engine *engine) {
+  if (!engine->unproven) return;
+  for (int i = 0; i < engine->media_count; i++)
+    if (engine->media[i].trust != KVS_TRUST_STALE) engine->media[i].since = kvs__clock();
+  engine->unproven = 0;
 }
 
 kvs_status kvs_index_confirm(kvs_index *index, uint32_t number) {
   struct kvs__engine *engine;
   kvs__write_begin(index);
   engine = kvs__engine_get(index, number);
-  for (int i = 0; engine != NULL && engine->unproven && i < engine->media_count; i++)
-    if (engine->media[i].trust != KVS_TRUST_STALE) engine->media[i].since = kvs__clock();
-  if (engine != NULL) engine->unproven = 0;
+  if (engine != NULL) confirm(engine);
   kvs__write_end(index);
   return engine == NULL ? KVS_ERR_ENGINE : KVS_OK;
 }

@@ -40,6 +40,10 @@ int kvs__record_medium(kvs_index *index, struct kvs__engine *engine, const char 
   return engine->media_count++;
 }
 
+int kvs__record_gpu(kvs_index *index, struct kvs__engine *engine) {
+  return kvs__record_medium(index, engine, "GPU", 3, 1);
+}
+
 static int group_of(struct kvs__engine *engine, uint32_t number, int make) {
   struct kvs__group *group;
   for (int i = 0; i < engine->groups_count; i++)
@@ -79,13 +83,28 @@ int kvs__event_place(kvs_index *index, struct kvs__engine *engine, const struct 
 
 /* ---- dropping ---- */
 
-uint64_t kvs__record_drop(kvs_index *index, struct kvs__engine *engine, int medium) {
+#define EVERY_MEDIUM (-1)
+
+/* Drop every entry of a medium, and its orphans; counts what was held. */
+static uint64_t drop(kvs_index *index, struct kvs__engine *engine, int medium) {
   uint64_t dropped = 0;
   index->memory.urgent++;
   for (uint32_t kind = 0; kind < engine->kinds_count; kind++)
-    if (medium < 0 || engine->kinds[kind]->medium == medium)
+    if (medium == EVERY_MEDIUM || engine->kinds[kind]->medium == medium)
       dropped += kvs__kind_drop(index, engine, kind, NULL, NULL);
   index->memory.urgent--;
+  return dropped;
+}
+
+uint64_t kvs__record_clear(kvs_index *index, struct kvs__engine *engine, int number) {
+  uint64_t dropped = drop(index, engine, number);
+  struct kvs__medium *medium = &engine->media[number];
+  if (medium->entries > 0) {
+    kvs__record_doubt(engine, number, KVS_REASON_MEMORY);
+  } else {
+    kvs__medium_set_trust(medium, KVS_TRUST_EXACT);
+    medium->reason = KVS_REASON_NONE;
+  }
   return dropped;
 }
 
@@ -134,38 +153,28 @@ static void free_parts(kvs_index *index, struct kvs__engine *engine) {
   kvs__adapters_end(index, engine);
 }
 
-/* Free what a record that holds nothing any more still has. */
-static void free_empty(kvs_index *index, struct kvs__engine *engine) {
-  assert(engine->held == 0);
-  assert(engine->untied == 0);
-  assert(engine->orphans_live == 0);
-  assert(engine->names_by_hash.count == 0);
-  free_parts(index, engine);
-}
-
-void kvs__record_reset(kvs_index *index, struct kvs__engine *engine) {
-  kvs__gone_flush(index, engine);
-  (void)kvs__record_drop(index, engine, -1);
-  if (engine->held > 0 || engine->gone_count > 0) {
-    /* Real memory ran out while taking holders away: what is left is doubted, and goes with its removals. */
-    kvs__record_doubt_all(engine, KVS_REASON_MEMORY);
-    engine->sequence = -1;
-    engine->beginning = KVS__EXPECT_ZERO;
-    return;
-  }
-  free_empty(index, engine);
-  begin_life(engine);
-}
-
 int kvs__record_end(kvs_index *index, struct kvs__engine *engine) {
   kvs__gone_flush(index, engine);
-  (void)kvs__record_drop(index, engine, -1);
+  (void)drop(index, engine, EVERY_MEDIUM);
   if (engine->held > 0 || engine->gone_count > 0) {
     kvs__record_doubt_all(engine, KVS_REASON_MEMORY);
     return 0;
   }
-  free_empty(index, engine);
+  assert(engine->untied == 0);
+  assert(engine->orphans_live == 0);
+  assert(engine->names_by_hash.count == 0);
+  free_parts(index, engine);
   return 1;
+}
+
+void kvs__record_reset(kvs_index *index, struct kvs__engine *engine) {
+  if (kvs__record_end(index, engine)) {
+    begin_life(engine);
+    return;
+  }
+  /* What is left goes with its removals. */
+  engine->sequence = -1;
+  engine->beginning = KVS__EXPECT_ZERO;
 }
 
 void kvs__record_discard(kvs_index *index, struct kvs__engine *engine) {

@@ -26,7 +26,7 @@ int kvs__held_anywhere(const struct kvs__engine *engine, struct kvs__key key) {
 
 static uint32_t tied_in(kvs_index *index, struct kvs__engine *engine, struct kvs__key key, uint32_t kind) {
   struct kvs__seat seat = kvs__entry_find(engine, key, kind);
-  if (seat.bucket != NULL && kvs__is_tied(seat.bucket->values[seat.at])) return seat.bucket->values[seat.at];
+  if (seat.bucket != NULL && kvs__is_tied(kvs__seat_value(seat))) return kvs__seat_value(seat);
   return engine->gone_count == 0 ? KVS__SLOT_NONE : kvs__gone_slot(index, engine, key, kind);
 }
 
@@ -50,13 +50,6 @@ static void settle(struct kvs__medium *medium) {
     kvs__medium_set_trust(medium, KVS_TRUST_PARTIAL);
 }
 
-static void count_held(kvs_index *index, struct kvs__engine *engine, uint32_t kind, uint32_t value) {
-  medium_of(engine, kind)->entries++;
-  engine->held++;
-  index->entries_held++;
-  engine->untied += !kvs__is_tied(value);
-}
-
 static void count_gone(kvs_index *index, struct kvs__engine *engine, uint32_t kind, uint32_t value,
                        int doubtful) {
   struct kvs__medium *medium = medium_of(engine, kind);
@@ -69,12 +62,6 @@ static void count_gone(kvs_index *index, struct kvs__engine *engine, uint32_t ki
 
 /* ---- copies ---- */
 
-static uint32_t copies_of(const struct kvs__kind *kind, struct kvs__key key, struct kvs__seat seat) {
-  return seat.bucket->marked >> seat.at & 1
-             ? kvs__map_get(&kind->copies[key.form], kvs__side_key(kind, key.value))
-             : 1;
-}
-
 /* 0 = out of memory, nothing changed. */
 static int copies_set(kvs_index *index, struct kvs__kind *kind, struct kvs__key key, struct kvs__seat seat,
                       uint32_t copies) {
@@ -82,7 +69,7 @@ static int copies_set(kvs_index *index, struct kvs__kind *kind, struct kvs__key 
     if (!kvs__map_set(&kind->copies[key.form], &index->memory, kvs__side_key(kind, key.value), copies))
       return 0;
     seat.bucket->marked |= 1u << seat.at;
-  } else if (seat.bucket->marked >> seat.at & 1) {
+  } else if (kvs__seat_marked(seat)) {
     kvs__map_remove(&kind->copies[key.form], &index->memory, kvs__side_key(kind, key.value));
     seat.bucket->marked &= ~(1u << seat.at) & 31;
   }
@@ -104,23 +91,31 @@ static uint32_t hold_what(kvs_index *index, struct kvs__engine *engine, struct k
   return kvs__hold(index, engine, kind, slot) ? slot : KVS__SLOT_END;
 }
 
+struct kvs__seat kvs__entry_insert(kvs_index *index, struct kvs__engine *engine, struct kvs__key key,
+                                   uint32_t kind, uint32_t value) {
+  struct kvs__seat seat = kvs__keys_insert(&engine->kinds[kind]->held[key.form], &index->segments,
+                                           &index->memory, key.value, value);
+  if (seat.bucket == NULL) return seat;
+  kvs__key_hold(engine, key);
+  medium_of(engine, kind)->entries++;
+  engine->held++;
+  index->entries_held++;
+  engine->untied += !kvs__is_tied(value);
+  return seat;
+}
+
 static enum kvs__entered enter_fresh(kvs_index *index, struct kvs__engine *engine, struct kvs__key key,
                                      uint32_t kind, const struct kvs__tie *tie, uint32_t *value) {
-  struct kvs__keys *held = &engine->kinds[kind]->held[key.form];
   *value = hold_what(index, engine, key, kind, tie);
   if (*value == KVS__SLOT_END) return KVS__ENTERED_FAILED;
-  if (kvs__keys_insert(held, &index->segments, &index->memory, key.value, *value).bucket == NULL) {
-    if (kvs__is_tied(*value)) {
-      index->memory.urgent++;
-      if (!kvs__unhold(index, engine, kind, *value) && !kvs__gone_add(index, engine, key, kind, *value, 1))
-        kvs__record_doubt(engine, engine->kinds[kind]->medium, KVS_REASON_MEMORY);
-      index->memory.urgent--;
-    }
-    return KVS__ENTERED_FAILED;
+  if (kvs__entry_insert(index, engine, key, kind, *value).bucket != NULL) return KVS__ENTERED_NEW;
+  if (kvs__is_tied(*value)) {
+    index->memory.urgent++;
+    if (!kvs__unhold(index, engine, kind, *value) && !kvs__gone_add(index, engine, key, kind, *value, 1))
+      kvs__record_doubt(engine, engine->kinds[kind]->medium, KVS_REASON_MEMORY);
+    index->memory.urgent--;
   }
-  kvs__key_hold(engine, key);
-  count_held(index, engine, kind, *value);
-  return KVS__ENTERED_NEW;
+  return KVS__ENTERED_FAILED;
 }
 
 /* A held item learns which block it is, or that it is another one now. 0 = out of memory. */
@@ -166,7 +161,7 @@ static enum kvs__entered enter_held(kvs_index *index, struct kvs__engine *engine
     return again ? KVS__ENTERED_AGAIN : KVS__ENTERED_NEW;
   }
   if (again) return KVS__ENTERED_AGAIN;
-  if (!copies_set(index, where, key, seat, copies_of(where, key, seat) + 1)) return KVS__ENTERED_FAILED;
+  if (!copies_set(index, where, key, seat, kvs__copies_of(where, key, seat) + 1)) return KVS__ENTERED_FAILED;
   return KVS__ENTERED_COPY;
 }
 
@@ -177,7 +172,7 @@ enum kvs__entered kvs__enter(kvs_index *index, struct kvs__engine *engine, struc
   if (seat.bucket == NULL) {
     entered = enter_fresh(index, engine, key, kind, tie, value);
   } else {
-    *value = seat.bucket->values[seat.at];
+    *value = kvs__seat_value(seat);
     entered = enter_held(index, engine, key, kind, tie, again, value);
   }
   if (entered == KVS__ENTERED_FAILED) return entered;
@@ -209,9 +204,9 @@ enum kvs__left kvs__leave(kvs_index *index, struct kvs__engine *engine, struct k
   uint32_t value, copies;
   int doubtful;
   if (seat.bucket == NULL) return KVS__LEFT_UNKNOWN;
-  value = seat.bucket->values[seat.at];
+  value = kvs__seat_value(seat);
   if (kvs__is_tied(value)) kvs__prefetch(kvs__run_of(&index->runs, value)); /* for when it is let go */
-  copies = copies_of(where, key, seat);
+  copies = kvs__copies_of(where, key, seat);
   doubtful = kvs__seat_doubtful(&where->held[key.form], seat);
   if (copies > 1 && !doubtful)
     return copies_set(index, where, key, seat, copies - 1) ? KVS__LEFT : KVS__LEFT_FAILED;
@@ -231,9 +226,9 @@ enum kvs__left kvs__leave(kvs_index *index, struct kvs__engine *engine, struct k
 static int drop_item(kvs_index *index, struct kvs__engine *engine, uint32_t kind, struct kvs__key key,
                      struct kvs__seat seat) {
   struct kvs__kind *where = engine->kinds[kind];
-  uint32_t value = seat.bucket->values[seat.at];
+  uint32_t value = kvs__seat_value(seat);
   int doubtful = kvs__seat_doubtful(&where->held[key.form], seat);
-  if (seat.bucket->marked >> seat.at & 1) (void)copies_set(index, where, key, seat, 1);
+  if (kvs__seat_marked(seat)) (void)copies_set(index, where, key, seat, 1);
   if (kvs__is_tied(value) && !kvs__unhold(index, engine, kind, value)) return 0;
   if (kvs__is_orphan(value)) kvs__orphan_remove(index, engine, value - KVS__SLOT_END);
   count_gone(index, engine, kind, value, doubtful);
@@ -271,7 +266,7 @@ uint64_t kvs__kind_drop(kvs_index *index, struct kvs__engine *engine, uint32_t k
         struct kvs__key key = {seat.bucket->keys[seat.at], form};
         if (seat.at == 0 && goes == NULL) drop_prefetch(index, &held->segments[s], at / KVS__BUCKET_ITEMS);
         if (!(seat.bucket->used >> seat.at & 1)) continue;
-        if (goes != NULL && !goes(context, index, seat.bucket->values[seat.at])) continue;
+        if (goes != NULL && !goes(context, index, kvs__seat_value(seat))) continue;
         if (!drop_item(index, engine, kind, key, seat)) continue;
         kvs__keys_remove_at(held, s, at);
         dropped++;

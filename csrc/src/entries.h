@@ -22,6 +22,11 @@ enum kvs__entered kvs__enter(kvs_index *index, struct kvs__engine *engine, struc
 enum kvs__left { KVS__LEFT, KVS__LEFT_UNKNOWN, KVS__LEFT_FAILED };
 enum kvs__left kvs__leave(kvs_index *index, struct kvs__engine *engine, struct kvs__key key, uint32_t kind);
 
+/* Enter an item that is not there, and count it; if it is tied, its block is held for it by now. bucket NULL = out of
+ * memory, nothing changed. */
+struct kvs__seat kvs__entry_insert(kvs_index *index, struct kvs__engine *engine, struct kvs__key key,
+                                   uint32_t kind, uint32_t value);
+
 /* The slot of a hash that is tied in any kind, or was until this frame: own kind first. KVS__SLOT_NONE = none. */
 uint32_t kvs__tied_anywhere(kvs_index *index, struct kvs__engine *engine, struct kvs__key key, uint32_t kind);
 int kvs__held_anywhere(const struct kvs__engine *engine, struct kvs__key key);

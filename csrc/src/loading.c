@@ -108,7 +108,7 @@ static void read_orphan(struct kvs__reader *reader, kvs_index *index, struct kvs
   key = (struct kvs__key){orphan.key, orphan.key_form};
   parent = (struct kvs__key){orphan.parent, orphan.parent_form};
   seat = kvs__entry_find(engine, key, orphan.kind);
-  kvs__expect(reader, seat.bucket != NULL && seat.bucket->values[seat.at] == KVS__UNTIED);
+  kvs__expect(reader, seat.bucket != NULL && kvs__seat_value(seat) == KVS__UNTIED);
   if (reader->status != KVS_OK) return;
   added = kvs__orphan_add(index, engine, key, orphan.kind, parent, orphan.local);
   kvs__need(reader, added != 0);

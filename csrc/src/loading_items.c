@@ -1,7 +1,6 @@
 /* The items of a section, read back: which block each is, and that the engine holds it. */
 #include "entries.h"
 #include "holders.h"
-#include "names.h"
 #include "reader.h"
 #include "record.h"
 #include "snapshot.h"
@@ -57,8 +56,6 @@ static uint32_t slot_of(struct kvs__reader *reader, struct kvs_loading *loading,
 static void read_item(struct kvs__reader *reader, struct kvs_loading *loading, struct kvs__engine *engine,
                       uint32_t kind, struct kvs__key key, uint8_t how, uint32_t slot) {
   kvs_index *index = loading->index;
-  struct kvs__kind *where = engine->kinds[kind];
-  struct kvs__medium *medium = &engine->media[where->medium];
   struct kvs__seat seat;
   kvs__expect(reader, key.form == KVS__INTEGERS || (key.value > 0 && key.value < engine->names_count &&
                                                     engine->names[key.value] != NULL));
@@ -68,19 +65,14 @@ static void read_item(struct kvs__reader *reader, struct kvs_loading *loading, s
     kvs__fail(reader, KVS_ERR_MEMORY);
     return;
   }
-  seat = kvs__keys_insert(&where->held[key.form], &index->segments, &index->memory, key.value, slot);
+  seat = kvs__entry_insert(index, engine, key, kind, slot);
   if (seat.bucket == NULL) {
     kvs__fail(reader, KVS_ERR_MEMORY);
     return;
   }
   if (how & KVS__HOW_DOUBTFUL) seat.bucket->doubtful |= 1u << seat.at;
   if (how & KVS__HOW_COPIES) seat.bucket->marked |= 1u << seat.at;
-  kvs__key_hold(engine, key);
-  medium->entries++;
-  medium->doubtful += how & KVS__HOW_DOUBTFUL ? 1 : 0;
-  engine->held++;
-  index->entries_held++;
-  engine->untied += slot == KVS__UNTIED;
+  engine->media[engine->kinds[kind]->medium].doubtful += how & KVS__HOW_DOUBTFUL ? 1 : 0;
 }
 
 static void read_copies(struct kvs__reader *reader, kvs_index *index, struct kvs__kind *kind, uint8_t form,

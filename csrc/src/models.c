@@ -45,12 +45,10 @@ static int chain_add(kvs_index *index, struct kvs__model *model, uint32_t block_
     return 1;
   }
   if (model->chains_count == model->chains_capacity) {
-    uint32_t capacity = model->chains_capacity == 0 ? 4 : model->chains_capacity * 2;
-    struct kvs__chain *grown = kvs__resize(&index->memory, model->chains,
-                                           model->chains_capacity * sizeof *grown, capacity * sizeof *grown);
+    struct kvs__chain *grown =
+        kvs__list_grow(&index->memory, model->chains, &model->chains_capacity, 4, sizeof *grown);
     if (grown == NULL) return 0;
     model->chains = grown;
-    model->chains_capacity = capacity;
   }
   model->chains[model->chains_count].block_size = block_size;
   model->chains[model->chains_count].dialect = dialect;
@@ -84,4 +82,35 @@ int kvs__model_refresh(kvs_index *index, uint32_t number) {
   }
   index->memory.urgent--;
   return whole;
+}
+
+/* ---- learning ---- */
+
+static int text_is(const struct kvs__text *text, const char *word) {
+  return text->at != NULL && text->bytes == strlen(word) && memcmp(text->at, word, text->bytes) == 0;
+}
+
+static uint8_t spec_told(const struct kvs__text *text) {
+  if (text_is(text, "mamba")) return KVS__SPEC_STATE;
+  if (text_is(text, "sliding_window") || text_is(text, "sliding_window_mla")) return KVS__SPEC_WINDOW;
+  return KVS__SPEC_FULL;
+}
+
+int kvs__model_learn(kvs_index *index, struct kvs__engine *engine, struct kvs__group *group,
+                     const struct kvs__event *event) {
+  struct kvs__group before = *group;
+  uint8_t dialect = engine->dialect;
+  if (event->block_size > group->block_size) group->block_size = event->block_size;
+  if (event->window >= 0) group->window = event->window;
+  if (event->spec_kind.at != NULL) group->told = spec_told(&event->spec_kind);
+  group->spec = group->told == KVS__SPEC_WINDOW && group->window < 0 ? KVS__SPEC_FULL : group->told;
+  engine->dialect = event->dialect;
+  if (dialect == engine->dialect && before.block_size == group->block_size && before.spec == group->spec)
+    return 1;
+  if (kvs__model_refresh(index, engine->model)) return 1;
+  /* No query would walk the new chain, so its blocks must not be there. The old chains need no memory again. */
+  *group = before;
+  engine->dialect = dialect;
+  (void)kvs__model_refresh(index, engine->model);
+  return 0;
 }

@@ -17,71 +17,6 @@
  * full, and a list that doubles needs much at once. */
 #define ROOM_MADE_MAX 3
 
-enum shape { WITH_TOKENS, PLACEHOLDER, MASKED };
-
-static enum shape shape_of(const struct kvs__event *event) {
-  if (event->tokens_count == 0) return PLACEHOLDER;
-  if (event->block_size == 0) return MASKED;
-  if (event->tokens_count % event->block_size != 0) return MASKED;
-  if (event->tokens_count / event->block_size != event->hashes_count) return MASKED;
-  if (event->has_extras && event->extras_count != event->hashes_count) return MASKED;
-  return WITH_TOKENS;
-}
-
-/* The local hash of a block: its tokens, and what else its cache depends on. */
-static uint64_t local_of(const struct kvs__hasher *hasher, const struct kvs__event *event, size_t at,
-                         struct kvs__cursor *extras) {
-  uint64_t local = kvs__hash_tokens(hasher, event->tokens + at * event->block_size, event->block_size);
-  if (event->has_extras) return kvs__extras_fold(hasher, local, kvs__extras_next(hasher, event, extras));
-  if (at == 0 && !event->has_parent && event->cache_salt.at != NULL)
-    return kvs__extras_fold(hasher, local,
-                            kvs__extras_add(hasher, KVS__NO_EXTRAS, KVS__EXTRA_TEXT, event->cache_salt.at,
-                                            event->cache_salt.bytes));
-  return local;
-}
-
-enum kvs__fault kvs__store_prepare(const struct kvs__hasher *hasher, struct kvs__event *event,
-                                   struct kvs__scratch *scratch) {
-  struct kvs__cursor extras = event->extras;
-  if (event->tag != KVS__TAG_STORED || shape_of(event) != WITH_TOKENS) return KVS__FINE;
-  if (!kvs__scratch_room((void **)&scratch->locals, &scratch->locals_capacity, event->hashes_count,
-                         sizeof *scratch->locals))
-    return KVS__FAULT_MEMORY;
-  for (size_t i = 0; i < event->hashes_count; i++) scratch->locals[i] = local_of(hasher, event, i, &extras);
-  event->locals = scratch->locals;
-  return KVS__FINE;
-}
-
-static int text_is(const struct kvs__text *text, const char *word) {
-  return text->at != NULL && text->bytes == strlen(word) && memcmp(text->at, word, text->bytes) == 0;
-}
-
-static uint8_t spec_told(const struct kvs__text *text) {
-  if (text_is(text, "mamba")) return KVS__SPEC_STATE;
-  if (text_is(text, "sliding_window") || text_is(text, "sliding_window_mla")) return KVS__SPEC_WINDOW;
-  return KVS__SPEC_FULL;
-}
-
-/* What a store with tokens teaches about its engine. 0 = out of memory, nothing learned. */
-static int learn(kvs_index *index, struct kvs__engine *engine, struct kvs__group *group,
-                 const struct kvs__event *event) {
-  struct kvs__group before = *group;
-  uint8_t dialect = engine->dialect;
-  if (event->block_size > group->block_size) group->block_size = event->block_size;
-  if (event->window >= 0) group->window = event->window;
-  if (event->spec_kind.at != NULL) group->told = spec_told(&event->spec_kind);
-  group->spec = group->told == KVS__SPEC_WINDOW && group->window < 0 ? KVS__SPEC_FULL : group->told;
-  engine->dialect = event->dialect;
-  if (dialect == engine->dialect && before.block_size == group->block_size && before.spec == group->spec)
-    return 1;
-  if (kvs__model_refresh(index, engine->model)) return 1;
-  /* No query would walk the new chain, so its blocks must not be there. The old chains need no memory again. */
-  *group = before;
-  engine->dialect = dialect;
-  (void)kvs__model_refresh(index, engine->model);
-  return 0;
-}
-
 static uint64_t root_of(const kvs_index *index, const struct kvs__engine *engine,
                         const struct kvs__event *event) {
   const struct kvs__model *model = &index->models[engine->model];
@@ -136,7 +71,7 @@ struct storing {
   struct kvs__engine *engine;
   const struct kvs__event *event;
   uint32_t kind;
-  enum shape shape;
+  enum kvs__shape shape;
   int again;
   struct hook hook;
 };
@@ -196,7 +131,8 @@ static struct kvs__spare entered_so_far(kvs_index *index, const struct storing *
 /* Make room for the i-th hash. 0 = there is none, or the block before it had to go. */
 static int make_room(kvs_index *index, const struct storing *storing, size_t at, const struct kvs__tie *tie) {
   struct kvs__spare spare = entered_so_far(index, storing, at, tie);
-  return kvs__evict(index, &spare) && (storing->shape != WITH_TOKENS || predecessor_held(index, storing, at));
+  return kvs__evict(index, &spare) &&
+         (storing->shape != KVS__WITH_TOKENS || predecessor_held(index, storing, at));
 }
 
 /* Enter the i-th hash; when the ceiling stops it, make room. The next one hangs on it. */
@@ -229,7 +165,7 @@ static int store_blocks(kvs_index *index, struct storing *storing, kvs_applied *
     enum kvs__entered entered;
     if (i > 0 && i % KVS__HASHES_AHEAD == 0)
       kvs__hashes_prefetch(storing->engine, storing->event, storing->kind, i);
-    if (storing->shape == WITH_TOKENS) {
+    if (storing->shape == KVS__WITH_TOKENS) {
       tie.known = storing->hook.known;
       tie.orphan = !tie.known;
       tie.parent = storing->hook.slot;
@@ -249,10 +185,30 @@ static int store_blocks(kvs_index *index, struct storing *storing, kvs_applied *
   return 1;
 }
 
+/* With tokens: learn from the event, and find where its first block hangs. `waited_for` holds the parent's name for as long as
+ * the blocks that wait for it are entered. 0 = out of memory. */
+static int hang(kvs_index *index, struct storing *storing, int gpu, struct kvs__key *waited_for) {
+  struct kvs__engine *engine = storing->engine;
+  struct kvs__group *group = &engine->groups[engine->kinds[storing->kind]->group];
+  if (!kvs__model_learn(index, engine, group, storing->event)) return 0;
+  find_parent(index, storing, gpu);
+  if (!storing->hook.known) {
+    if (!kvs__key_make(index, engine, &storing->event->parent, &storing->hook.key)) return 0;
+    *waited_for = storing->hook.key;
+  }
+  storing->again = reannouncement(index, engine, storing->event, storing->kind, gpu);
+  return 1;
+}
+
+static enum kvs__fault no_memory(struct kvs__engine *engine, int medium) {
+  kvs__record_lower(engine, medium, KVS_REASON_MEMORY);
+  return KVS__FAULT_MEMORY;
+}
+
 enum kvs__fault kvs__store(kvs_index *index, struct kvs__engine *engine, const struct kvs__event *event,
                            kvs_applied *applied) {
-  struct storing storing = {.engine = engine, .event = event, .shape = shape_of(event)};
-  struct kvs__key parent_key = {0, KVS__INTEGERS};
+  struct storing storing = {.engine = engine, .event = event, .shape = kvs__store_shape(event)};
+  struct kvs__key waited_for = {0, KVS__INTEGERS};
   int medium, kind, gpu, whole;
   if (event->hashes_count == 0) return KVS__FINE;
   kind = kvs__event_place(index, engine, event, &medium);
@@ -260,29 +216,14 @@ enum kvs__fault kvs__store(kvs_index *index, struct kvs__engine *engine, const s
   gpu = engine->media[medium].name == KVS__MEDIUM_GPU;
   storing.kind = (uint32_t)kind;
   if (gpu) engine->groups[engine->kinds[kind]->group].on_gpu = 1;
-  if (storing.shape == WITH_TOKENS) {
-    if (!learn(index, engine, &engine->groups[engine->kinds[kind]->group], event)) {
-      kvs__record_lower(engine, medium, KVS_REASON_MEMORY);
-      return KVS__FAULT_MEMORY;
-    }
-    find_parent(index, &storing, gpu);
-    if (!storing.hook.known) {
-      /* The name must outlive the blocks that wait for it. */
-      if (!kvs__key_make(index, engine, &event->parent, &storing.hook.key)) {
-        kvs__record_lower(engine, medium, KVS_REASON_MEMORY);
-        return KVS__FAULT_MEMORY;
-      }
-      parent_key = storing.hook.key;
-    }
-    storing.again = reannouncement(index, engine, event, storing.kind, gpu);
+  if (storing.shape == KVS__WITH_TOKENS) {
+    if (!hang(index, &storing, gpu, &waited_for)) return no_memory(engine, medium);
   } else {
-    engine->counters[storing.shape == PLACEHOLDER ? KVS_COUNTER_PLACEHOLDERS : KVS_COUNTER_MASKED] +=
+    engine->counters[storing.shape == KVS__PLACEHOLDER ? KVS_COUNTER_PLACEHOLDERS : KVS_COUNTER_MASKED] +=
         event->hashes_count;
   }
   whole = store_blocks(index, &storing, applied);
-  kvs__key_release(index, engine, parent_key);
-  if (storing.shape == WITH_TOKENS) kvs__adapter_note(index, engine, &event->lora_name);
-  if (whole) return KVS__FINE;
-  kvs__record_lower(engine, medium, KVS_REASON_MEMORY);
-  return KVS__FAULT_MEMORY;
+  kvs__key_release(index, engine, waited_for);
+  if (storing.shape == KVS__WITH_TOKENS) kvs__adapter_note(index, engine, &event->lora_name);
+  return whole ? KVS__FINE : no_memory(engine, medium);
 }

@@ -72,6 +72,9 @@ SOCKETS_PER_ENGINE: Final = 6
 ROOM_MIN: Final = 2
 """Messages that may wait however large they are."""
 
+ASKED_MAX: Final = 3
+"""So many messages in a row are followed by the question whether there are more, at a third of an exception's price."""
+
 _monitor_ids = itertools.count()
 
 Context = zmq.Context[zmq.Socket[bytes]]
@@ -137,8 +140,8 @@ class WatchedSocket:
             size += taken
             if taken * self._room > self._options.queue_bytes_max:
                 self._make_less_room(taken)
-            # Most engines send one at a time: to ask is cheaper than to run into the end, which is an exception.
-            if len(heard) == 1 and not _is_readable(self._socket):
+            # Mostly there are few: to ask is cheaper than to run into the end, which is an exception.
+            if len(heard) <= ASKED_MAX and not _is_readable(self._socket):
                 return heard, True
         return heard, False
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 EngineHash: TypeAlias = int | bytes
 """What an engine calls a block: opaque, and meaningful for that engine only. Integers are unsigned 64-bit."""
@@ -52,8 +52,7 @@ NO_TRUST: Mapping[str, Trust] = MappingProxyType({})
 _TRUST_ORDER = {Trust.EXACT: 0, Trust.PARTIAL: 1, Trust.STALE: 2, Trust.UNKNOWN: 3}
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Engine:
+class Engine(NamedTuple):
     """
     One publisher of events: one data-parallel rank of one pod.
 

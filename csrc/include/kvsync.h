@@ -193,7 +193,7 @@ typedef struct kvs_match_medium {
   uint8_t trust; /* kvs_trust of the engine's record on that medium */
 } kvs_match_medium;
 
-/* One allocation: free it with kvs_matches_free. Rows in no particular order. */
+/* One allocation: free it with kvs_matches_free. One without rows needs no freeing. Rows in no particular order. */
 typedef struct kvs_matches {
   uint32_t rows_count;
   const kvs_match_row *rows;
@@ -338,6 +338,10 @@ kvs_status kvs_index_confirm(kvs_index *index, uint32_t engine);
  * Cost: hashing, and a comparison a block (a probe every 64, and where prompts part), for each distinct (block size,
  * dialect) among the model's engines, up to the first block that no asked engine can match. */
 kvs_status kvs_index_match(kvs_index *index, const kvs_query *query, const kvs_matches **matches);
+
+/* The same with these tokens instead of the query's, so that one query serves for many prompts, at the same time too. */
+kvs_status kvs_index_match_tokens(kvs_index *index, const kvs_query *query, const uint32_t *tokens,
+                                  size_t tokens_count, const kvs_matches **matches);
 
 /* The same for block hashes made by kvs_index_block_hashes, over all models. */
 kvs_status kvs_index_match_hashes(kvs_index *index, const uint64_t *hashes, size_t hashes_count,

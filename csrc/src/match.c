@@ -137,6 +137,16 @@ kvs_status kvs_index_match(kvs_index *index, const kvs_query *query, const kvs_m
   return status;
 }
 
+kvs_status kvs_index_match_tokens(kvs_index *index, const kvs_query *query, const uint32_t *tokens,
+                                  size_t tokens_count, const kvs_matches **matches) {
+  kvs_query of_these;
+  if (query == NULL) return KVS_ERR_ARGUMENT;
+  of_these = *query;
+  of_these.tokens = tokens;
+  of_these.tokens_count = tokens_count;
+  return kvs_index_match(index, &of_these, matches);
+}
+
 kvs_status kvs_index_match_hashes(kvs_index *index, const uint64_t *hashes, size_t hashes_count,
                                   const uint32_t *engines, size_t engines_count, const kvs_matches **matches) {
   static const uint64_t none = 0;
@@ -157,4 +167,6 @@ kvs_status kvs_index_match_hashes(kvs_index *index, const uint64_t *hashes, size
   return status;
 }
 
-void kvs_matches_free(const kvs_matches *matches) { free((void *)(uintptr_t)matches); }
+void kvs_matches_free(const kvs_matches *matches) {
+  if (matches != NULL && matches->rows_count > 0) free((void *)(uintptr_t)matches);
+}

@@ -97,16 +97,21 @@ int kvs__rows_add(const struct kvs__asking *asking, const struct kvs__walk *walk
   return 1;
 }
 
+/* The answer to most questions where nothing is shared: always the same, so that it costs no memory. */
+static const kvs_matches nobody;
+
 const kvs_matches *kvs__rows_pack(const struct kvs__rows *rows) {
   size_t rows_bytes = rows->rows_count * sizeof *rows->rows,
          media_bytes = rows->media_count * sizeof *rows->media;
-  kvs_matches *matches = malloc(sizeof *matches + rows_bytes + media_bytes);
+  kvs_matches *matches;
   kvs_match_row *row_copy;
   kvs_match_medium *media_copy;
+  if (rows->rows_count == 0) return &nobody;
+  matches = malloc(sizeof *matches + rows_bytes + media_bytes);
   if (matches == NULL) return NULL;
   row_copy = (kvs_match_row *)(matches + 1);
   media_copy = (kvs_match_medium *)(row_copy + rows->rows_count);
-  if (rows_bytes > 0) memcpy(row_copy, rows->rows, rows_bytes);
+  memcpy(row_copy, rows->rows, rows_bytes);
   if (media_bytes > 0) memcpy(media_copy, rows->media, media_bytes);
   matches->rows_count = rows->rows_count;
   matches->rows = row_copy;

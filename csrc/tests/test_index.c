@@ -746,6 +746,27 @@ static void wrong_arguments_are_refused(void) {
   scene_end(&scene);
 }
 
+static void a_query_serves_for_the_tokens_given_beside_it(void) {
+  struct scene scene = scene_begin(NULL, 1);
+  uint32_t tokens[2 * SCENE_BLOCK], others[2 * SCENE_BLOCK];
+  const kvs_query query = {.tokens = others, .tokens_count = 1, .model = SCENE_MODEL, .model_bytes = 5};
+  const kvs_matches *matches = NULL;
+  prompt_tokens(1, tokens, 2 * SCENE_BLOCK);
+  prompt_tokens(2, others, 2 * SCENE_BLOCK);
+  store(&scene, 0, 1, 0, 2);
+  CHECK_EQUAL(kvs_index_match_tokens(scene.index, &query, tokens, 2 * SCENE_BLOCK, &matches), KVS_OK);
+  CHECK(matches->rows_count == 1 && matches->rows[0].blocks == 2);
+  kvs_matches_free(matches);
+  CHECK_EQUAL(kvs_index_match_tokens(scene.index, &query, others, 2 * SCENE_BLOCK, &matches), KVS_OK);
+  CHECK_EQUAL(matches->rows_count, 0); /* needs no freeing, and allows it */
+  matches = NULL;
+  CHECK_EQUAL(kvs_index_match_tokens(scene.index, NULL, tokens, 4, &matches), KVS_ERR_ARGUMENT);
+  CHECK_EQUAL(kvs_index_match_tokens(scene.index, &query, NULL, 4, &matches), KVS_ERR_ARGUMENT);
+  CHECK_EQUAL(kvs_index_match_tokens(scene.index, &query, tokens, 4, NULL), KVS_ERR_ARGUMENT);
+  CHECK(matches == NULL);
+  scene_end(&scene);
+}
+
 static void answers_outlive_the_index(void) {
   struct scene scene = scene_begin(NULL, 1);
   uint32_t tokens[2 * SCENE_BLOCK];
@@ -884,6 +905,7 @@ void tests_of_index(void) {
   RUN("index: many frames stop at an unknown engine", many_frames_stop_at_an_unknown_engine);
   RUN("index: a bad payload consumes its number", a_bad_payload_consumes_its_number);
   RUN("index: wrong arguments are refused", wrong_arguments_are_refused);
+  RUN("index: a query serves for the tokens given beside it", a_query_serves_for_the_tokens_given_beside_it);
   RUN("index: answers outlive the index", answers_outlive_the_index);
   RUN("index: everything has a name", everything_has_a_name);
 }

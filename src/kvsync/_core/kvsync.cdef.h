@@ -179,6 +179,8 @@ kvs_status kvs_index_restart(kvs_index *index, uint32_t engine);
 kvs_status kvs_index_doubt(kvs_index *index, uint32_t engine, const char *medium, size_t medium_bytes);
 kvs_status kvs_index_confirm(kvs_index *index, uint32_t engine);
 kvs_status kvs_index_match(kvs_index *index, const kvs_query *query, const kvs_matches **matches);
+kvs_status kvs_index_match_tokens(kvs_index *index, const kvs_query *query, const uint32_t *tokens,
+                                  size_t tokens_count, const kvs_matches **matches);
 kvs_status kvs_index_match_hashes(kvs_index *index, const uint64_t *hashes, size_t hashes_count,
                                   const uint32_t *engines, size_t engines_count, const kvs_matches **matches);
 void kvs_matches_free(const kvs_matches *matches);

@@ -13,6 +13,7 @@ import secrets
 import threading
 import warnings
 from array import array
+from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -28,7 +29,7 @@ from kvsync.index.saving import Hold, load_records, save_record, unheld
 from kvsync.index.snapshot import Contents, Row, SnapshotFile, make_pieces, write_snapshot
 from kvsync.index.stats import IndexStats, read_stats
 from kvsync.index.texts import utf8
-from kvsync.index.tokens import Tokens, lend_hashes
+from kvsync.index.tokens import Tokens, lend_hashes, lend_tokens
 from kvsync.types import GPU, Applied, Bookmark, Engine, EngineHash, ExtraKeys, Match, Trust
 
 DIALECT_BY_NUMBER = {
@@ -43,7 +44,18 @@ LAG_BOUNDS_S = tuple(lib.kvs_lag_bound(number) for number in range(lib.KVS_LAG_C
 
 COUNTER_NAMES = tuple(text(lib.kvs_counter_name(number)) for number in range(lib.KVS_COUNTERS_COUNT))
 
-_FOUND = ffi.typeof("kvs_matches **")
+# Looked up once: these two are asked thousands of times a second.
+_match_tokens, _match_hashes = lib.kvs_index_match_tokens, lib.kvs_index_match_hashes
+
+_rooms: deque[Any] = deque()
+"""Where the core writes where its answer is: a `kvs_matches **` for each call that was under way at once."""
+
+
+def _take_room() -> Any:
+    try:
+        return _rooms.pop()
+    except IndexError:
+        return ffi.new("kvs_matches **")
 
 
 def _upper(medium: str) -> str:
@@ -361,10 +373,11 @@ class Index:
         """
         core = self._borrow()
         only = None if engines is None else self._only(engines)
-        query, _kept = lend_query(tokens, model, lora, cache_salt, extra_keys, only)
-        found = ffi.new(_FOUND)
-        check(lib.kvs_index_match(core, query, found))
-        return self._matches(core, found[0])
+        query, _kept = lend_query(model, lora, cache_salt, extra_keys, only)
+        lent, count = lend_tokens(tokens)
+        found = _take_room()
+        check(_match_tokens(core, query, lent, count, found))
+        return self._matches(core, found)
 
     def match_many(
         self,
@@ -393,9 +406,9 @@ class Index:
         hashes, count = lend_hashes(block_hashes)
         only = None if engines is None else self._only(engines)
         asked = ffi.NULL if only is None else ffi.new("uint32_t[]", only)
-        found = ffi.new(_FOUND)
-        check(lib.kvs_index_match_hashes(core, hashes, count, asked, len(only or ()), found))
-        return self._matches(core, found[0])
+        found = _take_room()
+        check(_match_hashes(core, hashes, count, asked, len(only or ()), found))
+        return self._matches(core, found)
 
     def block_hashes(
         self,
@@ -415,8 +428,10 @@ class Index:
         core = self._borrow()
         if not 1 <= block_size <= 2**20:
             raise ValueError(f"block_size is {block_size}: give 1 .. 1048576 tokens")
-        query, _kept = lend_query(tokens, model, lora, cache_salt, extra_keys, None)
-        hashes = array("Q", bytes(8 * (query[0][1] // block_size)))
+        names, _kept = lend_query(model, lora, cache_salt, extra_keys, None)
+        query = ffi.new("kvs_query *", names[0])
+        query.tokens, query.tokens_count = _lent, count = lend_tokens(tokens)
+        hashes = array("Q", bytes(8 * (count // block_size)))
         check(lib.kvs_index_block_hashes(core, query, block_size, ffi.from_buffer("uint64_t[]", hashes)))
         return hashes
 
@@ -428,10 +443,11 @@ class Index:
         return [self._numbers[engine] for engine in asked if engine in self._numbers]
 
     def _matches(self, core: Any, found: Any) -> Matches:
-        if not found.rows_count:
-            lib.kvs_matches_free(found)
-            return NOBODY
-        return Matches(found, self._engines, lambda medium: self._medium_name(core, medium))
+        matches = found[0]
+        _rooms.append(found)
+        if not matches.rows_count:
+            return NOBODY  # and the core's has nothing to free either
+        return Matches(matches, self._engines, lambda medium: self._medium_name(core, medium))
 
     def _medium_name(self, core: Any, medium: int) -> str:
         if medium not in self._media:

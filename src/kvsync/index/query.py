@@ -8,7 +8,6 @@ from typing import Any
 
 from kvsync._core import ffi
 from kvsync.index.texts import utf8
-from kvsync.index.tokens import Tokens, lend_tokens
 from kvsync.types import ExtraKeys
 
 OFFSET_MAX = 2**63 - 1
@@ -20,41 +19,52 @@ Lent = tuple[Any, int]
 
 
 def lend_query(
-    tokens: Tokens,
     model: Any,
     lora: str | None,
     cache_salt: str | None,
     extra_keys: ExtraKeys | None,
     engines: Sequence[int] | None,
-) -> tuple[list[tuple[Any, ...]], object]:
+) -> tuple[Any, object]:
     """
-    A `kvs_query` as cffi takes it for an argument, and what must live as long as it is used.
+    A `kvs_query` for any tokens, and what must live as long as it is used.
 
-    cffi lays it out on the C stack: to allocate one would be an eighth of what a question costs that nobody matches.
+    The plain one of a model is made once: to make one costs as much as a question that nobody matches.
 
     Raises ValueError for a text over the core's limit and for extra keys that are not (text, offset, length).
     """
-    plain = (*lend_tokens(tokens), *(_lend_name("model", model) if type(model) is str else _lend("model", model)))
-    if engines is None and not (lora or cache_salt or extra_keys):
-        return [plain], None
+    if engines is None and type(model) is str and not (lora or cache_salt or extra_keys):
+        return _plain_query(model)
+    return _make_query(model, lora, cache_salt, extra_keys, engines)
+
+
+def _make_query(
+    model: Any,
+    lora: str | None,
+    cache_salt: str | None,
+    extra_keys: ExtraKeys | None,
+    engines: Sequence[int] | None,
+) -> tuple[Any, object]:
     kept: list[Any] = []
-    more = (
+    fields = (
+        *_NONE,
+        *_lend("model", model),
         *(_lend("lora", lora) if lora else _NONE),
         # An empty salt is none, as engines have it.
         *(_lend("cache_salt", cache_salt) if cache_salt else _NONE),
         *(_lend_extra_keys(kept, extra_keys) if extra_keys else _NONE),
         *(_NONE if engines is None else (ffi.new("uint32_t[]", engines), len(engines))),
     )
-    return [plain + more], kept
+    return ffi.new("kvs_query *", fields), (kept, fields)
+
+
+@lru_cache(maxsize=256)
+def _plain_query(model: str) -> tuple[Any, object]:
+    return _make_query(model, None, None, None, None)
 
 
 def _lend(what: str, text: str) -> Lent:
     data = utf8(what, text)
     return ffi.from_buffer(_TEXT, data), len(data)
-
-
-# The names of models are few, and asked for again and again.
-_lend_name = lru_cache(maxsize=256)(_lend)
 
 
 def _lend_extra_keys(kept: list[Any], extra_keys: ExtraKeys) -> Lent:

@@ -165,9 +165,9 @@ def test_an_endpoint_that_is_taken_cannot_be_bound(tmp_path: Path) -> None:
 
 
 def test_tail_of_a_dead_port_says_so() -> None:
-    """On stderr, while stdout stays empty."""
+    """Status 1, on stderr, while stdout stays empty."""
     result = CliRunner().invoke(app, ["tail", "--events", "tcp://127.0.0.1:9", "--seconds", "1"])
-    assert (result.exit_code, result.stdout) == (0, "")
+    assert (result.exit_code, result.stdout) == (1, "")
     assert "the connection is refused" in result.stderr
 
 

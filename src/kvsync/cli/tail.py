@@ -53,7 +53,7 @@ def command(
 
     A line tells the engine, the number of the batch, the time the engine gave it, and the event. Batches from a replay
     are marked with `r`, since they may come twice or out of order: this shows what was sent, not what it leads to.
-    What cannot be decoded is shown as such.
+    What cannot be decoded is shown as such. Where there was nobody to listen to the exit status is 1.
     """
     if (capture is None) == (not events):
         raise ConfigError("give either a capture file or --events ENDPOINT to watch")
@@ -78,7 +78,11 @@ def command(
                 continue
             shown |= printer.message(str(heard.engine), heard.channel, heard.frames)
         if not shown:
-            print(f"kvsync tail: {why_silent(streams, listener.status(), 0)}", file=sys.stderr)
+            status = listener.status()
+            why = why_silent(streams, status, 0)
+            if not any(stream.connected for stream in status.values()):
+                raise KvsyncError(why)
+            print(f"kvsync tail: {why}", file=sys.stderr)
     if listener.lost:
         raise KvsyncError(f"{listener.lost:,} frames were not shown: they came faster than they could be printed")
 

@@ -217,7 +217,10 @@ class SnapshotFile:
     def _read_head(self) -> int:
         head = os.pread(self._handle, HEAD_BYTES, 0)
         if not head.startswith(MARK):
-            raise FrameError(f"{self.name} is not a snapshot of kvsync's: start without it")
+            raise FrameError(
+                f"{self.name} is no snapshot of kvsync's: give a file that Index.save() or `kvsync serve` wrote, or"
+                " start without it"
+            )
         version = int.from_bytes(head[8:12], "big")
         if len(head) == HEAD_BYTES and version != VERSION:
             age = "a newer" if version > VERSION else "an older"

@@ -101,8 +101,8 @@ def test_a_record_that_was_stale_is_loaded_as_doubtful(folder: SnapshotFolder) -
         (lambda data: data[: len(data) // 2], "cut or damaged"),
         (lambda data: data[:60] + bytes([data[60] ^ 1]) + data[61:], "checksum does not fit"),
         (lambda data: data[:11] + bytes([data[11] + 1]) + data[12:], "of a newer kvsync"),
-        (lambda data: b"something else altogether", "not a snapshot of kvsync's"),
-        (lambda data: b"", "not a snapshot of kvsync's"),
+        (lambda data: b"something else altogether", "no snapshot of kvsync's"),
+        (lambda data: b"", "no snapshot of kvsync's"),
     ],
     ids=["cut", "flipped", "newer", "foreign", "empty"],
 )

@@ -254,6 +254,9 @@ static void drop_prefetch(const kvs_index *index, const struct kvs__segment *seg
   }
 }
 
+/* What a step of tidying costs a reader who waits, in blocks: it moves 288 items at most. */
+#define TIDY_BLOCKS 8u
+
 uint64_t kvs__kind_drop(kvs_index *index, struct kvs__engine *engine, uint32_t kind, kvs__goes goes,
                         void *context) {
   uint64_t dropped = 0;
@@ -265,6 +268,7 @@ uint64_t kvs__kind_drop(kvs_index *index, struct kvs__engine *engine, uint32_t k
         struct kvs__seat seat = {&held->segments[s].buckets[at / KVS__BUCKET_ITEMS], at % KVS__BUCKET_ITEMS};
         struct kvs__key key = {seat.bucket->keys[seat.at], form};
         if (seat.at == 0 && goes == NULL) drop_prefetch(index, &held->segments[s], at / KVS__BUCKET_ITEMS);
+        if (seat.at == 0 && goes != NULL) kvs__breathe(index, 1); /* it may say no for long */
         if (!(seat.bucket->used >> seat.at & 1)) continue;
         if (goes != NULL && !goes(context, index, kvs__seat_value(seat))) continue;
         if (!drop_item(index, engine, kind, key, seat)) continue;
@@ -273,7 +277,8 @@ uint64_t kvs__kind_drop(kvs_index *index, struct kvs__engine *engine, uint32_t k
         kvs__breathe(index, 1);
       }
     }
-    kvs__keys_tidy(held, &index->segments, &index->memory);
+    for (uint32_t step = 0; kvs__keys_tidy(held, &index->segments, &index->memory, step); step++)
+      kvs__breathe(index, TIDY_BLOCKS);
   }
   return dropped;
 }

@@ -31,9 +31,12 @@ static struct kvs__engine *largest(const kvs_index *index) {
   return found != NULL && found->held > 0 ? found : NULL;
 }
 
-static void count_depths(const kvs_index *index, const struct kvs__keys *held, uint64_t *counts) {
+static void count_depths(kvs_index *index, const struct kvs__keys *held, uint64_t *counts) {
   struct kvs__tour tour = {0};
-  while (kvs__keys_next(held, &tour)) counts[depth_class(index, kvs__seat_value(tour.seat))]++;
+  while (kvs__keys_next(held, &tour)) {
+    counts[depth_class(index, kvs__seat_value(tour.seat))]++;
+    if (tour.left == 0) kvs__breathe(index, 1); /* a bucket costs about as much as a block */
+  }
 }
 
 /* What is to go: all deeper than `depth`, and `quota` items of it, but for what is spared. */
@@ -43,7 +46,7 @@ struct cut {
   struct kvs__spare spare;
 };
 
-static struct cut where_to_cut(const kvs_index *index, const struct kvs__engine *engine) {
+static struct cut where_to_cut(kvs_index *index, const struct kvs__engine *engine) {
   uint64_t counts[DEPTHS] = {0}, target = engine->held / 8 + 1, sum = 0;
   uint32_t depth = DEPTHS;
   for (int kind = 0; kind < engine->kinds_count; kind++)

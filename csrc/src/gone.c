@@ -15,6 +15,7 @@ uint32_t kvs__gone_slot(kvs_index *index, struct kvs__engine *engine, struct kvs
     uint64_t side_key = kvs__side_key(where, gone->key);
     if (gone->hidden) continue;
     if (!kvs__map_set(&where->gone[gone->form], &index->memory, side_key, engine->gone_mapped + 1)) break;
+    kvs__breathe(index, 1);
   }
   found = kvs__map_get(&engine->kinds[kind]->gone[key.form], kvs__side_key(engine->kinds[kind], key.value));
   return found == 0 ? KVS__SLOT_NONE : engine->gone[found - 1].slot;

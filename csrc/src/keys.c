@@ -165,24 +165,29 @@ void kvs__keys_remove_at(struct kvs__keys *keys, uint32_t number, uint32_t at) {
   keys->count--;
 }
 
-void kvs__keys_tidy(struct kvs__keys *keys, struct kvs__segments *segments, struct kvs__memory *memory) {
-  if (keys->segments_count == 0) return;
-  if (keys->count == 0) {
-    kvs__keys_end(keys, segments, memory);
-    return;
+static void end_last(struct kvs__keys *keys, struct kvs__segments *segments, struct kvs__memory *memory) {
+  struct kvs__segment *last = &keys->segments[--keys->segments_count];
+  if (last->units > 0) kvs__pool_give(&segments->pools[last->units - 1], memory, last->chunk);
+}
+
+int kvs__keys_tidy(struct kvs__keys *keys, struct kvs__segments *segments, struct kvs__memory *memory,
+                   uint32_t step) {
+  struct kvs__segment *segment;
+  if (keys->count == 0 && keys->segments_count > 0) {
+    end_last(keys, segments, memory);
+    return 1;
   }
-  for (uint32_t i = 0; i < keys->segments_count; i++)
-    if (keys->segments[i].units > 0 && kvs__units_for(keys->segments[i].count) < keys->segments[i].units)
-      (void)kvs__segment_resize(keys, segments, memory, &keys->segments[i],
-                                kvs__units_for(keys->segments[i].count));
+  if (keys->count == 0) kvs__keys_end(keys, segments, memory); /* what is not in segments */
+  if (step >= keys->segments_count) return 0;
+  segment = &keys->segments[step];
+  if (segment->units > 0 && kvs__units_for(segment->count) < segment->units)
+    (void)kvs__segment_resize(keys, segments, memory, segment, kvs__units_for(segment->count));
+  return 1;
 }
 
 void kvs__keys_end(struct kvs__keys *keys, struct kvs__segments *segments, struct kvs__memory *memory) {
   uint8_t epoch = keys->epoch;
-  while (keys->segments_count > 0) {
-    struct kvs__segment *last = &keys->segments[--keys->segments_count];
-    if (last->units > 0) kvs__pool_give(&segments->pools[last->units - 1], memory, last->chunk);
-  }
+  while (keys->segments_count > 0) end_last(keys, segments, memory);
   kvs__free(memory, keys->segments, keys->segments_capacity * sizeof *keys->segments);
   if (keys->depth > 0) kvs__free(memory, keys->directory, ((size_t)1 << keys->depth) * sizeof *keys->directory);
   kvs__keys_init(keys, keys->seed);

@@ -16,10 +16,11 @@ void kvs__keys_remove(struct kvs__keys *keys, struct kvs__segments *segments, st
                       uint64_t key);
 void kvs__keys_end(struct kvs__keys *keys, struct kvs__segments *segments, struct kvs__memory *memory);
 
-/* For walks that remove much: take away the item at a place of a segment, moving nothing; then, at the end, give back what
- * all that made superfluous. */
+/* For walks that remove much: take away the item at a place of a segment, moving nothing. Then, for steps 0, 1, 2 .. until it
+ * says 0, give back what all that made superfluous; one step moves no more than one insertion. */
 void kvs__keys_remove_at(struct kvs__keys *keys, uint32_t segment, uint32_t at);
-void kvs__keys_tidy(struct kvs__keys *keys, struct kvs__segments *segments, struct kvs__memory *memory);
+int kvs__keys_tidy(struct kvs__keys *keys, struct kvs__segments *segments, struct kvs__memory *memory,
+                   uint32_t step);
 
 /* Where a tour of all items is: begin with zeros. Whoever inserts or removes meanwhile ends it. */
 struct kvs__tour {

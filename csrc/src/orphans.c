@@ -137,6 +137,7 @@ static uint32_t follow(kvs_index *index, struct kvs__engine *engine, struct kvs_
       orphan->next = todo;
       todo = number;
     }
+    kvs__breathe(index, 1);
     number = next;
   }
   return todo;

@@ -122,6 +122,7 @@ static struct kvs__spare entered_so_far(kvs_index *index, const struct storing *
     slots[i] = kvs__key_find(index, storing->engine, &storing->event->hashes[i], &key)
                    ? kvs__tied_anywhere(index, storing->engine, key, storing->kind)
                    : KVS__SLOT_NONE;
+    kvs__breathe(index, 1);
   }
   spare.count = (uint32_t)at;
   spare.depth = kvs__slot_depth(&index->runs, tie->parent) + 1 - spare.count;

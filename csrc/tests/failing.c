@@ -1,6 +1,6 @@
 #include "failing.h"
 
-static _Thread_local uint64_t asked, refused_at;
+static _Thread_local uint64_t asked, refused_at, let_in;
 
 static int refused(void) { return ++asked == refused_at; }
 
@@ -22,4 +22,11 @@ void *failing_realloc(void *old, size_t bytes) { return refused() ? NULL : reall
 
 void *failing_mmap(void *at, size_t bytes, int protection, int flags, int file, off_t offset) {
   return refused() ? MAP_FAILED : mmap(at, bytes, protection, flags, file, offset);
+}
+
+uint64_t failing_let_in(void) { return let_in; }
+
+int failing_unlock(pthread_rwlock_t *lock) {
+  let_in++;
+  return pthread_rwlock_unlock(lock);
 }

@@ -1,6 +1,7 @@
 /* What a stranger can drive to its limit, and what the index does there (docs/design/index.md). */
 #include "check.h"
-#include "kvsync.h"
+#include "failing.h"
+#include "index.h" /* only for how tables are divided */
 #include "notation.h"
 #include "scene.h"
 
@@ -262,6 +263,46 @@ static void hashes_crafted_to_meet(void) {
   scene_end(&scene);
 }
 
+/* However much one call or one event has to do, readers are let in after KVS_SLICE_BLOCKS blocks, or what costs as much: a
+ * bucket that is looked through, a removal that is filed, an eighth of a segment that moves. */
+static void readers_are_let_in(void) {
+  enum { PROMPTS = 80, LENGTH = 500, HELD = PROMPTS * LENGTH, BUCKETS = HELD / KVS__BUCKET_ITEMS };
+  kvs_options options = {.seed = 42, .entries_max = HELD};
+  struct scene scene = scene_begin(&options, 1);
+  uint64_t before, held;
+  for (uint32_t prompt = 1; prompt <= PROMPTS; prompt++) store(&scene, 0, 100 + prompt, 0, LENGTH);
+  before = failing_let_in();
+  store(&scene, 0, 1000, 0, 1); /* an eighth goes: all are counted, and all are looked at again */
+  CHECK(stats_of(&scene).evicted > HELD / 8);
+  CHECK(failing_let_in() - before > (2 * BUCKETS + HELD / 8) / KVS_SLICE_BLOCKS);
+  held = stats_of(&scene).entries;
+  before = failing_let_in();
+  CHECK_EQUAL(kvs_index_clear(scene.index, 0, NULL, 0), KVS_OK); /* each goes, and then its segment */
+  CHECK(failing_let_in() - before > (held + held / KVS__UNIT_ITEMS) / KVS_SLICE_BLOCKS);
+  scene_end(&scene);
+}
+
+static void readers_are_let_in_while_removals_are_filed(void) {
+  enum { REMOVED = 500 };
+  struct scene scene = scene_begin(NULL, 1);
+  struct wire_stored moved = {WIRE_NIL};
+  struct pack pack = {0};
+  uint64_t hashes[REMOVED], before;
+  for (uint32_t i = 0; i < REMOVED; i++) hashes[i] = block_name(1, i);
+  store(&scene, 0, 1, 0, REMOVED);
+  moved.hashes = hashes;
+  moved.hashes_count = 1;
+  moved.medium = "CPU";
+  wire_batch_begin(&pack, WIRE_BATCH_3, 2);
+  wire_removed(&pack, hashes, REMOVED, 0, "GPU", -1, WIRE_MAP);
+  wire_stored(&pack, &moved, WIRE_MAP);
+  wire_batch_end(&pack, WIRE_BATCH_3);
+  before = failing_let_in();
+  tell(&scene, 0, &pack);
+  CHECK(failing_let_in() - before > 3 * REMOVED / KVS_SLICE_BLOCKS); /* removed, filed, let go of */
+  scene_end(&scene);
+}
+
 void tests_of_limits(void) {
   RUN("limits: more doubts than an entry can count", doubts_beyond_the_epochs);
   RUN("limits: a removal is known until its frame ends", removals_are_known_for_a_frame);
@@ -275,4 +316,6 @@ void tests_of_limits(void) {
   RUN("limits: many chains", many_chains);
   RUN("limits: hashes crafted to meet", hashes_crafted_to_meet);
   RUN("limits: one event of many blocks", one_event_of_many_blocks);
+  RUN("limits: readers are let in, whatever there is to do", readers_are_let_in);
+  RUN("limits: readers are let in while removals are filed", readers_are_let_in_while_removals_are_filed);
 }

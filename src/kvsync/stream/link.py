@@ -6,9 +6,6 @@ line are taken out (`hear`), then the monitor is read, then the messages are tol
 order no message of a new connection is taken for one of the old, see `sockets`; those read along with the news of
 a new connection may be of either, and the sequence is told how many they are. Batches that plainly follow are left to
 the subscriber's `Runs`, which gives those of several engines to the index in one call.
-
-libzmq gives a line up for good after an over-size frame. It says so by saying nothing: a lost connection that is
-not followed by a retry. After `GIVEN_UP_S` of that the line is built anew.
 """
 
 from __future__ import annotations
@@ -16,13 +13,13 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from random import Random
-from typing import Final, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 from kvsync.errors import KvsyncError
 from kvsync.stream.backoff import Backoff
 from kvsync.stream.budget import Budget, cost_of
+from kvsync.stream.connection import DOWN, MISMATCH, REFUSED, RETRIED, UP, Connection, refusal
 from kvsync.stream.endpoints import Source
 from kvsync.stream.fairlock import FairLock
 from kvsync.stream.frames import PUB, REPLAY, Frames
@@ -31,27 +28,12 @@ from kvsync.stream.options import SubscriberOptions
 from kvsync.stream.replays import Urgency
 from kvsync.stream.runs import RUN_FRAMES, Runs
 from kvsync.stream.sequence import Bookmark, Replay, Sequence, feed
-from kvsync.stream.sockets import (
-    DOWN,
-    HUNG_UP,
-    MISMATCH,
-    REFUSED,
-    RETRIED,
-    UP,
-    Context,
-    Line,
-    Question,
-    SocketError,
-    WatchedSocket,
-    size_of,
-)
-from kvsync.stream.status import Pulse, StreamStatus
+from kvsync.stream.sockets import Context, Line, Question, SocketError, WatchedSocket, size_of
+from kvsync.stream.status import Pulse, StreamStatus, status_of
 from kvsync.stream.target import LiveTarget, carry_out
 from kvsync.types import Engine
 
 logger = logging.getLogger(__name__)
-
-GIVEN_UP_S: Final = 0.25
 
 Tap: TypeAlias = Callable[[Engine, str, Frames], None]
 """Is shown every message as it came, in the I/O thread: it must be quick."""
@@ -77,39 +59,13 @@ class Home(Protocol):
     def give_replay_turn(self, link: Link) -> None: ...
 
 
-@dataclass(slots=True)
-class _Connection:
-    """
-    What the monitor of a socket has told: how many connections are up, and since when it may be given up.
-    """
-
-    up: int = 0
-    was_up: bool = False
-    lost_at: float | None = None
-
-    def take(self, event: int, now: float) -> None:
-        if event == UP:
-            self.up += 1
-            self.was_up, self.lost_at = True, None
-        elif event == RETRIED:
-            self.lost_at = None
-        elif event == DOWN:
-            self.up = max(0, self.up - 1)
-            self.lost_at = now
-        elif event in REFUSED or event == MISMATCH:
-            self.was_up, self.lost_at = False, now
-
-    def is_given_up(self, now: float) -> bool:
-        return self.up == 0 and self.lost_at is not None and now >= self.lost_at + GIVEN_UP_S
-
-
 class Link:
     """
     One engine that is followed.
     """
 
     # The mutable state, guarded by `_lock` where other threads look:
-    #   _line, _question    the open sockets; _line_state, _question_state what their monitors told
+    #   _line, _question    the open sockets
     #   _heard, _is_dry     what `hear` took off the line for `take`, and whether that was all
     #   _is_unsure          sockets were opened: their monitors may have news that no descriptor tells of
     #   _turns_heard        turns in which the line was read while an answer waited; None once the answer is read
@@ -147,9 +103,7 @@ class Link:
         self._too_fast = f"it sends more than {limit:.0f} frames a second, and is read no faster; raise frames_per_s"
         self._backoff = Backoff(options.reconnect_first_s, options.reconnect_max_s, rng)
         self._line: Line | None = None
-        self._line_state = _Connection()
         self._question: Question | None = None
-        self._question_state = _Connection()
         self._heard: list[Frames] = []
         self._is_dry = True
         self._is_unsure = False
@@ -171,29 +125,13 @@ class Link:
     def status(self, now: float) -> StreamStatus:
         """The stream as it is between two turns."""
         with self._lock:
-            sequence, counters = self._sequence, self._sequence.counters
-            return StreamStatus(
-                engine=self.source.engine,
-                connected=sequence.connected,
-                state="failed" if self._failed else sequence.state,
-                applied=sequence.applied,
-                live_last=sequence.live_last,
-                received=counters.received,
-                applied_frames=counters.applied,
-                duplicate=counters.duplicate,
-                dropped=dict(counters.dropped),
-                waiting=sequence.waiting,
-                gaps=counters.gaps,
-                unfilled=counters.unfilled,
-                replays=counters.replays,
-                restarts=counters.restarts,
-                oversize=counters.oversize,
-                reconnects=counters.reconnects,
-                index_errors=self._index_errors,
-                last_event_age_s=None if sequence.last_event_at is None else max(0.0, now - sequence.last_event_at),
+            return status_of(
+                self.source.engine,
+                self._sequence,
+                now,
+                has_failed=self._failed,
                 error=self.error,
-                replay_available=sequence.replay_available,
-                rebuilds=counters.rebuilds,
+                index_errors=self._index_errors,
             )
 
     def pulse(self) -> Pulse:
@@ -303,15 +241,17 @@ class Link:
     def _read_news(self, heard: list[Frames], now: float) -> list[Frames]:
         """Read the monitor of the line, after what was heard of it: given with what is to be heard before the news."""
         line = self._line
-        news = [] if line is None else line.news()
-        if UP in news and line is not None:
+        if line is None:
+            return heard
+        news = line.news()
+        if UP in news:
             # To the last of the old connection: what came over it must not be met later as if it were new.
             options = self._home.options
             more, self._is_dry = line.receive_burst(2 * options.queue_frames_max, options.sequence.waiting_bytes_max)
             heard = heard + more
         for event in news:
-            self._line_state.take(event, now)
-            self._line_news(event, len(heard), now)
+            line.connection.take(event, now)
+            self._line_news(line.connection, event, len(heard), now)
         return heard
 
     def _hold_back(self, held_back: bool) -> None:
@@ -360,13 +300,15 @@ class Link:
     def _read_answer(self, now: float) -> None:
         # Message by message: one of them may be the reason to throw the others away with their socket.
         question, size = self._question, 0
-        for event in [] if question is None else question.news():
-            self._question_state.take(event, now)
+        if question is None:
+            return
+        for event in question.news():
+            question.connection.take(event, now)
         options = self._home.options
         frames_max = self._answers_budget.allowed(options.burst_frames, now)
         self._is_answer_held_back = frames_max == 0
         for _ in range(frames_max):
-            if question is None or question is not self._question or size >= options.burst_bytes:
+            if question is not self._question or size >= options.burst_bytes:
                 return
             frames = question.receive()
             if frames is None:
@@ -376,11 +318,11 @@ class Link:
             self._tap(REPLAY, frames)
             self._obey(feed(self._sequence, REPLAY, frames, now), now)
 
-    def _line_news(self, event: int, heard: int, now: float) -> None:
+    def _line_news(self, connection: Connection, event: int, heard: int, now: float) -> None:
         if event == UP:
             self.error = None
             self._obey(self._sequence.connect(now, unread=heard), now)
-        elif event == DOWN and self._line_state.up == 0:
+        elif event == DOWN and connection.up == 0:
             self._sequence.disconnect()
         elif event == RETRIED:
             if not self._is_refused:  # else the reason has just been told
@@ -389,15 +331,8 @@ class Link:
                 )
             self._is_refused = False
         elif event in REFUSED or event == MISMATCH:
-            self.error, self._is_refused = f"{self._refusal(event)}; trying again", True
-
-    def _refusal(self, event: int) -> str:
-        events, curve = self.source.events, self._home.options.curve
-        if event == MISMATCH:
-            return f"{events} {'does not use CURVE, and we do' if curve else 'wants CURVE, and we have no key'}"
-        if event == HUNG_UP and curve is not None:
-            return f"{events} has another CURVE key than ours: compare the key files"
-        return f"{events} does not speak ZeroMQ's protocol: is it the events port?"
+            why = refusal(event, self.source.events, is_curve=self._home.options.curve is not None)
+            self.error, self._is_refused = f"{why}; trying again", True
 
     def _tick(self, now: float, may_probe: bool) -> bool:
         if self._reopen_at is not None and now >= self._reopen_at:
@@ -418,15 +353,15 @@ class Link:
 
     def _look_for_given_up(self, now: float) -> None:
         question = self._question
-        if question is not None and self._question_state.is_given_up(now) and self._is_drained(question):
+        if question is not None and question.connection.is_given_up(now) and self._is_drained(question):
             self._close_question()
-            was_up = self._question_state.was_up
+            was_up = question.connection.was_up
             self._obey((self._sequence.oversize_replayed if was_up else self._sequence.replay_failed)(now), now)
         line = self._line
         # A bound line is the one that is connected to: the engine comes back by itself.
-        if line is None or self.source.bind or not self._line_state.is_given_up(now) or not self._is_drained(line):
+        if line is None or self.source.bind or not line.connection.is_given_up(now) or not self._is_drained(line):
             return
-        if self._line_state.was_up:
+        if line.connection.was_up:
             limit = self._home.options.frame_bytes_max
             logger.warning("engine %s sent a frame over %d bytes: it is passed over", self.source.engine, limit)
             self._obey(self._sequence.oversize(), now)
@@ -501,7 +436,6 @@ class Link:
             self._reopen_at = now + self._backoff.pause()
             return
         self._reopen_at = None
-        self._line_state = _Connection()
         self._is_unsure = True
         self._home.watch(self._line, self)
 
@@ -529,7 +463,6 @@ class Link:
             self._home.give_replay_turn(self)
             self.error = f"replay endpoint {endpoint} cannot be used: {error}"
             return  # its time runs out like that of one without an answer
-        self._question_state = _Connection()
         self._turns_heard = 0
         self._is_unsure = True
         self._home.watch(self._question, self)

@@ -18,13 +18,13 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import struct
 from collections.abc import Sequence
 from random import Random
 from typing import Final
 
 import zmq
 
+from kvsync.stream.connection import WATCHED_EVENTS, Connection, event_of
 from kvsync.stream.endpoints import Source, is_ipv6
 from kvsync.stream.frames import Frames, number_frame
 from kvsync.stream.instructions import Payload
@@ -32,27 +32,6 @@ from kvsync.stream.options import SubscriberOptions
 
 HANDSHAKE_MS: Final = 10_000
 HEARTBEATS_MISSED: Final = 2
-MONITOR_EVENT = struct.Struct("=HI")
-
-UP: Final = int(zmq.EVENT_HANDSHAKE_SUCCEEDED)
-DOWN: Final = int(zmq.EVENT_DISCONNECTED)
-RETRIED: Final = int(zmq.EVENT_CONNECT_RETRIED)
-REFUSED: Final = frozenset(
-    int(event)
-    for event in (
-        zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL,
-        zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL,
-        zmq.EVENT_HANDSHAKE_FAILED_AUTH,
-    )
-)
-WATCHED_EVENTS: Final = UP | DOWN | RETRIED | sum(REFUSED)
-HUNG_UP: Final = int(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL)
-"""Refused without a word: over CURVE, by one who has another key."""
-
-MISMATCH: Final = int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL) | 1 << 32
-"""What `news` makes of a refusal because only one side uses CURVE."""
-
-MISMATCH_VALUE: Final = int(zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH)
 
 ZERO_COPY_RECV: Final = 10
 """
@@ -103,6 +82,7 @@ class WatchedSocket:
         self._socket = context.socket(kind)
         self._monitor: zmq.Socket[bytes] | None = None
         self._room = options.queue_frames_max
+        self.connection = Connection()
         try:
             self._configure(rng)
             self._monitor = self._socket.get_monitor_socket(
@@ -167,12 +147,11 @@ class WatchedSocket:
         return message
 
     def news(self) -> list[int]:
-        """What the monitor has to tell, in order: `UP`, `DOWN`, `RETRIED`, `MISMATCH` or one of `REFUSED`."""
+        """What the monitor has to tell, in order, for `connection` to take."""
         told: list[int] = []
         monitor = self._monitor
         while monitor is not None and _is_readable(monitor):
-            event, value = MONITOR_EVENT.unpack(monitor.recv_multipart(NOBLOCK)[0])
-            told.append(MISMATCH if event in REFUSED and value == MISMATCH_VALUE else event)
+            told.append(event_of(monitor.recv_multipart(NOBLOCK)[0]))
         return told
 
     def close(self) -> None:

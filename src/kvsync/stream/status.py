@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from kvsync.stream.sequence import Sequence
 from kvsync.types import Engine
 
 
@@ -52,3 +53,33 @@ class Pulse(NamedTuple):
 
     connected: bool
     restarts: int
+
+
+def status_of(
+    engine: Engine, sequence: Sequence, now: float, *, has_failed: bool, error: str | None, index_errors: int
+) -> StreamStatus:
+    """What is to be seen of a stream at this moment."""
+    counters, last_at = sequence.counters, sequence.last_event_at
+    return StreamStatus(
+        engine=engine,
+        connected=sequence.connected,
+        state="failed" if has_failed else sequence.state,
+        applied=sequence.applied,
+        live_last=sequence.live_last,
+        received=counters.received,
+        applied_frames=counters.applied,
+        duplicate=counters.duplicate,
+        dropped=dict(counters.dropped),
+        waiting=sequence.waiting,
+        gaps=counters.gaps,
+        unfilled=counters.unfilled,
+        replays=counters.replays,
+        restarts=counters.restarts,
+        oversize=counters.oversize,
+        reconnects=counters.reconnects,
+        index_errors=index_errors,
+        last_event_age_s=None if last_at is None else max(0.0, now - last_at),
+        error=error,
+        replay_available=sequence.replay_available,
+        rebuilds=counters.rebuilds,
+    )

@@ -38,14 +38,13 @@ STORIES = sorted(Path("tests/e2e").rglob("test_*.py"))
 
 CC = (os.environ.get("CC") or "cc").split()[0]
 
-# What calls the C core from Python without other machinery around it, and the recorded streams.
+# The unit tier, and all that plays the recorded streams.
 SANITIZED_TESTS = [
-    "tests/unit/core",
-    "tests/unit/index",
-    "tests/unit/testing",
+    "tests/unit",
     "tests/integration/test_capture_match.py",
     "tests/integration/test_capture_truth.py",
-    "--ignore=tests/unit/index/test_memory.py",  # resident memory, most of which is the sanitizer's here
+    "tests/integration/test_cli_capture.py",
+    "tests/integration/test_serve_streams.py",
 ]
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g"]
 
@@ -77,10 +76,10 @@ def install_for_tests(session: nox.Session) -> None:
     session.install("-e", ".", *group("test"))
 
 
-def pytest(session: nox.Session, folder: str, *options: str) -> None:
-    """Run pytest over `folder`, or over the paths named behind `--`."""
+def pytest(session: nox.Session, tests: list[str], *options: str, env: dict[str, str] | None = None) -> None:
+    """Run pytest over `tests`, or over the paths named behind `--`."""
     named = any(Path(argument.split("::")[0]).exists() for argument in session.posargs)
-    session.run("python", "-m", "pytest", *options, *([] if named else [folder]), *session.posargs)
+    session.run("python", "-m", "pytest", *options, *([] if named else tests), *session.posargs, env=env)
 
 
 def passes(session: nox.Session, *command: str) -> bool:
@@ -134,7 +133,7 @@ def unit(session: nox.Session) -> None:
     if not session.posargs:
         session.run("make", "-C", "csrc", "test", external=True)
         session.run("make", "-C", "csrc", "test-asan", external=True)
-    pytest(session, "tests/unit", "-n", "auto")
+    pytest(session, ["tests/unit"], "-n", "auto")
 
 
 @nox.session(name="simulate-faults")
@@ -148,7 +147,7 @@ def simulate_faults(session: nox.Session) -> None:
 def integration(session: nox.Session) -> None:
     """Test rooms that meet, over real sockets, files and processes on this machine."""
     install_for_tests(session)
-    pytest(session, "tests/integration", "-n", "auto")
+    pytest(session, ["tests/integration"], "-n", "auto")
 
 
 @nox.session
@@ -157,7 +156,7 @@ def e2e(session: nox.Session) -> None:
     if not STORIES:
         session.skip("there are no stories yet: tests/e2e/test_*.py")
     install_for_tests(session)
-    pytest(session, "tests/e2e", "-m", "not slow", "--timeout", "300")
+    pytest(session, ["tests/e2e"], "-m", "not slow", "--timeout", "300")
 
 
 @nox.session
@@ -173,7 +172,7 @@ def conformance(session: nox.Session) -> None:
 
 @nox.session
 def sanitize(session: nox.Session) -> None:
-    """Run the C tests, and the Python tests of the core, under AddressSanitizer, UBSan and ThreadSanitizer."""
+    """Run the C tests, the unit tier and the captures under AddressSanitizer and UBSan; threads under TSan."""
     need(session, CC, "make")
     asan = asan_library(session)
     if not session.posargs:
@@ -192,13 +191,9 @@ def sanitize(session: nox.Session) -> None:
     }
     is_tested = "import sys, kvsync._core._kvsync as core; assert core.__file__.startswith(sys.argv[1]), core.__file__"
     session.run("python", "-c", is_tested, str(package), env=environment)
-    named = any(Path(argument.split("::")[0]).exists() for argument in session.posargs)
-    tests = [] if named else SANITIZED_TESTS
     # --capture=sys: what a sanitizer says before it ends the program must not be lost with pytest's buffers.
-    session.run(
-        "python", "-m", "pytest", "--capture=sys", "--timeout=600", "-p", "no:cacheprovider",
-        *tests, *session.posargs, env=environment,
-    )  # fmt: skip
+    options = ["-n", "auto", "--capture=sys", "--timeout=600", "-p", "no:cacheprovider"]
+    pytest(session, SANITIZED_TESTS, *options, env=environment)
 
 
 def asan_library(session: nox.Session) -> Path:

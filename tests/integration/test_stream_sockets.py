@@ -485,6 +485,7 @@ def test_large_frames_do_not_fill_the_queue() -> None:
     assert 0 < waiting <= 100
 
 
+@pytest.mark.weighs
 def test_small_frames_that_wait_take_little_memory() -> None:
     """A queue of frames that came one by one takes about what they hold, not the buffers that they were read into."""
     frames, payload = 1_000, bytes(200)

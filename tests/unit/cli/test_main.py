@@ -93,7 +93,7 @@ def test_what_nobody_foresaw_is_a_line_too(monkeypatch: pytest.MonkeyPatch, erro
 
 def test_a_terminal_of_little_encoding_shows_what_it_can() -> None:
     """What it has no character for is written as an escape."""
-    env = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PATH": os.defpath}
+    env = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": ""}
     code = "import kvsync.cli.main as m; m.sentence = lambda e: print('\\u2026') or 'x'; m.app(['replay', '/none'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=env)
     assert (done.returncode, done.stdout) == (2, "\\u2026\n")

@@ -7,11 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[3]
 ENTRIES = 1_000_000  # beside 24 MB, what Python itself takes or gives back meanwhile is little
 ENGINES = 32
 
 
+@pytest.mark.weighs
 def test_bytes_are_true_to_the_system() -> None:
     """A filled index's own account is within a tenth of the resident memory that it took."""
     command = [sys.executable, "-m", "benchmarks.memory_probe", str(ENTRIES), str(ENGINES), "8", "random"]

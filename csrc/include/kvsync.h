@@ -3,25 +3,36 @@
  * One index follows any number of engines. Event payloads go in as the bytes the engine sent; the
  * question "how many leading blocks of this prompt does each engine hold" comes out.
  *
- * What an event means is written down in docs/design/index.md; how the index is made, in csrc/src/index.h; this header
- * says how to call.
+ * This header says how to call. How the index is made, and in which order to read it, is in csrc/src/index.h; what an event
+ * means, rule by rule, in docs/design/index.md.
+ *
+ *     engine    who publishes events: in frames, each a number and a batch of events (its payload)
+ *     life      of an engine: from its start, with number 0, to the next
+ *     block     so many tokens of a prompt; an engine calls one by its engine hash, we by our block hash
+ *     medium    where an engine keeps a copy: GPU, CPU, a disk. Group: a model may keep several KV caches side by side
+ *     record    what the index knows of one engine: entries, each a hash that it holds in a medium and group
+ *     copies    of an entry: how often it was stored and not removed; with the last copy it goes
+ *     doubtful  an entry that may be gone; trust is said of a medium, and of a record as the worst of its media
  *
  * Threads. Any function may be called from any thread at any time on a live index, except kvs_index_destroy, which nobody
  * else may be beside or after, and the loading of a snapshot, which wants the index for itself.
  *     writers   apply, apply_many, clear, restart, doubt, confirm, engine_add, engine_remove      take turns, with each other
  *     audits    engine_status, medium_status, export, engine_save, stats                          and with the writers
- *     readers   match, match_hashes, block_hashes, trust, medium_name,      run together, beside audits, and beside a
+ *     readers   match, match_hashes, trust, medium_name,                    run together, beside audits, and beside a
  *               adapter, adapter_engines, adapter_stores                      writer, which lets them in after at most
  *               KVS_SLICE_BLOCKS blocks: they may see half of an event, never half of a block
+ *     the rest  block_hashes, seed, tokens_read, names and texts, frees       touch nothing that changes: no locks
  *
- * Failure. Every function that can fail returns a kvs_status. Unless its comment says otherwise, a status other than KVS_OK
- * means that nothing changed and no output was written: so match, export, save. What an engine sends is never an error: it
- * is applied, or skipped and counted, and trust in the record is lowered (kvs_index_apply). Where memory runs out in the
- * middle of a change, the index knows less than before at worst, never something untrue, and trust says so. A broken
- * invariant of our own stops the process: an index that might lie is worth nothing.
+ * Failure. Every function that can fail returns a kvs_status. A status other than KVS_OK means that nothing changed and no
+ * output was written; engine_remove, apply_many and the loading of snapshots are the exceptions, and say what is left. What an
+ * engine sends is never an error: it is applied, or skipped and counted, and trust in the record is lowered
+ * (kvs_index_apply). Where memory runs out in the middle of a change, the index knows less than before or doubts more, and
+ * trust says so; it never says `exact` of something untrue (csrc/src/index.h: step by step). A broken invariant of our own
+ * stops the process: an index that might lie is worth nothing.
  *
- * Memory. Pointers passed in are borrowed for the call. What a function hands out names its free
- * function. Text is UTF-8 with an explicit length and is not NUL-terminated, unless it is said to be. */
+ * Memory. Pointers passed in are borrowed for the call, and must not be NULL where that is not said to mean something: some
+ * functions answer KVS_ERR_ARGUMENT, none promises to. What a function hands out names its free function. Text is UTF-8 with
+ * an explicit length and is not NUL-terminated, unless it is said to be. */
 #ifndef KVSYNC_H
 #define KVSYNC_H
 
@@ -36,17 +47,17 @@ extern "C" {
 
 /* A writer lets waiting readers in after this many blocks. */
 #define KVS_SLICE_BLOCKS 64
-/* Limits on what a stranger controls; docs/design/index.md says what happens beyond each. */
-#define KVS_HASH_BYTES_MAX 64
-#define KVS_TEXT_BYTES_MAX 4096
-#define KVS_MEDIUM_BYTES_MAX 64
-#define KVS_ADAPTER_BYTES_MAX 256
-#define KVS_DEPTH_MAX 32
-#define KVS_MEDIA_MAX 8
-#define KVS_ADAPTERS_MAX 256
-#define KVS_KINDS_MAX 32
-#define KVS_ORPHANS_MAX 16384
-#define KVS_ENGINES_MAX 16777215
+/* Limits on what a stranger controls. Beyond them an event is skipped, unless it is said what happens. */
+#define KVS_HASH_BYTES_MAX 64     /* of an engine hash that is bytes */
+#define KVS_TEXT_BYTES_MAX 4096   /* of another text in an event; of a question's: KVS_ERR_ARGUMENT */
+#define KVS_MEDIUM_BYTES_MAX 64   /* of a medium's name */
+#define KVS_ADAPTER_BYTES_MAX 256 /* of a LoRA adapter's name that is listed; longer ones are not listed */
+#define KVS_DEPTH_MAX 32          /* values of a payload inside each other */
+#define KVS_MEDIA_MAX 8           /* of one engine in one life */
+#define KVS_ADAPTERS_MAX 256      /* listed of one engine: the latest */
+#define KVS_KINDS_MAX 32          /* (medium, group) of one engine in one life */
+#define KVS_ORPHANS_MAX 16384     /* of one engine: further ones are held, but never match */
+#define KVS_ENGINES_MAX 16777215  /* ever added: KVS_ERR_CAPACITY */
 
 #define KVS_STATUS_MAP(X)                                     \
   X(OK, 0, "done")                                            \
@@ -64,10 +75,10 @@ typedef enum kvs_status {
 
 /* How far the record of an engine may be believed; the larger, the less. */
 typedef enum kvs_trust {
-  KVS_TRUST_EXACT = 0,
-  KVS_TRUST_PARTIAL = 1,
-  KVS_TRUST_STALE = 2,
-  KVS_TRUST_UNKNOWN = 3
+  KVS_TRUST_EXACT = 0,   /* the engine holds what it says, and nothing else */
+  KVS_TRUST_PARTIAL = 1, /* the engine holds what it says, and may hold more */
+  KVS_TRUST_STALE = 2,   /* some of what it says may be gone: the doubtful entries */
+  KVS_TRUST_UNKNOWN = 3  /* nothing was heard of the engine yet */
 } kvs_trust;
 
 /* Why a medium is not exact. */
@@ -90,42 +101,42 @@ typedef enum kvs_reason {
 #undef X
 } kvs_reason;
 
-/* What the wire can show of extra keys. */
+/* What an engine's events show of extra keys: what a block depends on beside its tokens (salts, images). */
 typedef enum kvs_dialect {
-  KVS_DIALECT_NONE = 0, /* nothing stored with tokens yet */
-  KVS_DIALECT_ABSENT = 1,
-  KVS_DIALECT_UNTAGGED = 2,
-  KVS_DIALECT_TAGGED = 3
+  KVS_DIALECT_NONE = 0,     /* nothing stored with tokens yet */
+  KVS_DIALECT_ABSENT = 1,   /* nothing */
+  KVS_DIALECT_UNTAGGED = 2, /* which, but not at which token */
+  KVS_DIALECT_TAGGED = 3    /* which, and at which token of the block */
 } kvs_dialect;
 
 /* What is counted for each engine, in this order; kvs_counter_name gives the names. */
-#define KVS_COUNTER_MAP(X)                \
-  X(FRAMES, frames)                       \
-  X(DUPLICATE, duplicate)                 \
-  X(GAPS, gaps)                           \
-  X(STORED, stored)                       \
-  X(REMOVED, removed)                     \
-  X(CLEARED, cleared)                     \
-  X(REANNOUNCED, reannounced)             \
-  X(SKIPPED_TYPE, skipped_type)           \
-  X(SKIPPED_RANGE, skipped_range)         \
-  X(SKIPPED_HASH, skipped_hash)           \
-  X(SKIPPED_DEPTH, skipped_depth)         \
-  X(SKIPPED_TRUNCATED, skipped_truncated) \
-  X(SKIPPED_LIMIT, skipped_limit)         \
-  X(SKIPPED_BATCH, skipped_batch)         \
-  X(SKIPPED_MEMORY, skipped_memory)       \
-  X(UNKNOWN_TAG, unknown_tag)             \
-  X(UNKNOWN_FIELD, unknown_field)         \
-  X(TRAILING, trailing)                   \
-  X(REMOVED_UNKNOWN, removed_unknown)     \
-  X(PARENT_MISSING, parent_missing)       \
-  X(PLACEHOLDERS, placeholders)           \
-  X(MASKED, masked)                       \
-  X(RETIED, retied)                       \
-  X(ORPHANS_JOINED, orphans_joined)       \
-  X(ORPHANS_DROPPED, orphans_dropped)     \
-  X(EVICTED, evicted)
+#define KVS_COUNTER_MAP(X)                                                               \
+  X(FRAMES, frames)                       /* applied */                                  \
+  X(DUPLICATE, duplicate)                 /* frames of a number that had been applied */ \
+  X(GAPS, gaps)                           /* holes in the numbers */                     \
+  X(STORED, stored)                       /* hashes, as in kvs_applied */                \
+  X(REMOVED, removed)                     /* the same */                                 \
+  X(CLEARED, cleared)                     /* the same */                                 \
+  X(REANNOUNCED, reannounced)             /* the same */                                 \
+  X(SKIPPED_TYPE, skipped_type)           /* events: a field of another type */          \
+  X(SKIPPED_RANGE, skipped_range)         /* a number out of its range */                \
+  X(SKIPPED_HASH, skipped_hash)           /* a hash that is none */                      \
+  X(SKIPPED_DEPTH, skipped_depth)         /* nested too deep */                          \
+  X(SKIPPED_TRUNCATED, skipped_truncated) /* the payload ends inside */                  \
+  X(SKIPPED_LIMIT, skipped_limit)         /* beyond another limit */                     \
+  X(SKIPPED_BATCH, skipped_batch)         /* payloads that are no batch */               \
+  X(SKIPPED_MEMORY, skipped_memory)       /* events there was no memory for */           \
+  X(UNKNOWN_TAG, unknown_tag)             /* events of another tag: ignored */           \
+  X(UNKNOWN_FIELD, unknown_field)         /* the same of fields */                       \
+  X(TRAILING, trailing)                   /* payloads with bytes behind the batch */     \
+  X(REMOVED_UNKNOWN, removed_unknown)     /* hashes removed that were not held */        \
+  X(PARENT_MISSING, parent_missing)       /* events whose parent was never stored */     \
+  X(PLACEHOLDERS, placeholders)           /* hashes stored without tokens */             \
+  X(MASKED, masked)                       /* with tokens that no block can be given */   \
+  X(RETIED, retied)                       /* hashes told to be another block now */      \
+  X(ORPHANS_JOINED, orphans_joined)       /* blocks whose predecessor came */            \
+  X(ORPHANS_DROPPED, orphans_dropped)     /* and those it will not help */               \
+  X(EVICTED, evicted)                     /* entries given up for want of room */
 
 typedef enum kvs_counter {
 #define X(name, text) KVS_COUNTER_##name,
@@ -300,7 +311,7 @@ kvs_status kvs_index_engine_remove(kvs_index *index, uint32_t engine);
  * of a stored event, the blocks entered so far, all of them held by the engine, stay, the event counts as skipped
  * and the medium is at best partial; in the middle of a removed event, the medium becomes stale.
  * KVS_ERR_ENGINE.
- * Cost: one pass over the bytes; three to five cache lines a hash (csrc/src/index.h draws which). */
+ * Cost: one pass over the bytes; three to six cache lines a hash (csrc/src/index.h draws which). */
 kvs_status kvs_index_apply(kvs_index *index, uint32_t engine, const uint8_t *payload, size_t payload_bytes,
                            int64_t sequence, kvs_applied *applied);
 
@@ -314,7 +325,7 @@ kvs_status kvs_index_apply_many(kvs_index *index, size_t count, const uint32_t *
 
 /* The caller knows that the engine holds nothing on `medium` (NULL: on all, and then any next number
  * continues). Drops the entries; trust becomes exact. To take a holder away can need memory: without it part of the entries is
- * left, and doubted.
+ * left, and doubted (the status is KVS_OK all the same; kvs_index_medium_status tells).
  * KVS_ERR_ENGINE, KVS_ERR_ARGUMENT (the engine never named this medium). */
 kvs_status kvs_index_clear(kvs_index *index, uint32_t engine, const char *medium, size_t medium_bytes);
 
@@ -324,7 +335,8 @@ kvs_status kvs_index_clear(kvs_index *index, uint32_t engine, const char *medium
 kvs_status kvs_index_restart(kvs_index *index, uint32_t engine);
 
 /* Doubt all that is held on `medium` (NULL: on every medium): trust becomes stale, or partial where nothing is held.
- * O(1).  KVS_ERR_ENGINE, KVS_ERR_ARGUMENT (the engine never named this medium). */
+ * O(1), but for one time in 255, which goes over the tables in one piece: some 2 ms a million entries.
+ * KVS_ERR_ENGINE, KVS_ERR_ARGUMENT (the engine never named this medium). */
 kvs_status kvs_index_doubt(kvs_index *index, uint32_t engine, const char *medium, size_t medium_bytes);
 
 /* A loaded record was found to be of the life that goes on: it reads as what it was saved as from here on, no longer as

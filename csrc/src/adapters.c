@@ -1,3 +1,5 @@
+/* The adapters of a record: noted, and looked for. The latest is first, so that an engine with few, or one that is busy, is
+ * found at once. */
 #include "adapters.h"
 
 #include <string.h>
@@ -7,8 +9,6 @@ struct kvs__adapter {
   uint32_t bytes;
   char name[];
 };
-
-/* The latest is first, so that an engine with few adapters, or one that is busy, is found at once. */
 
 static int is_named(const struct kvs__adapter *adapter, const char *name, size_t bytes) {
   return adapter->bytes == bytes && memcmp(adapter->name, name, bytes) == 0;

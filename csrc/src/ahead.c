@@ -1,3 +1,4 @@
+/* Decoding ahead: how far, and what is asked for. */
 #include "ahead.h"
 
 #include "entries.h"

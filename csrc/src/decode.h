@@ -23,12 +23,13 @@ struct kvs__text {
 
 enum kvs__tag { KVS__TAG_UNKNOWN, KVS__TAG_STORED, KVS__TAG_REMOVED, KVS__TAG_CLEARED };
 
-/* One event. Arrays lie in the scratch it was decoded with, texts in the payload. It must stay where it was decoded. */
+/* One event. Arrays lie in the scratch it was decoded with, texts in the payload. It must stay where it was decoded: a LoRA
+ * number is a text inside it. */
 struct kvs__event {
   enum kvs__tag tag;
   const struct kvs__sent_hash *hashes;
   const uint32_t *tokens;
-  uint64_t *locals; /* of a stored event's blocks: made by store.c */
+  uint64_t *locals; /* of a stored event's blocks: made by prepare.c, and used up by store.c */
   uint8_t dialect; /* kvs_dialect that a stored event's form implies */
   size_t hashes_count;
   size_t tokens_count;

@@ -78,7 +78,8 @@ static int copies_set(kvs_index *index, struct kvs__kind *kind, struct kvs__key 
 
 /* ---- entering ---- */
 
-/* What a hash is, held for this kind by now: a slot; KVS__UNTIED; or KVS__SLOT_END for out of memory. */
+/* What a hash is, held for this kind by now: a slot; KVS__UNTIED; or KVS__SLOT_END for out of memory, as KVS__UNTIED is
+ * KVS__SLOT_NONE. */
 static uint32_t hold_what(kvs_index *index, struct kvs__engine *engine, struct kvs__key key, uint32_t kind,
                           const struct kvs__tie *tie) {
   uint32_t slot;

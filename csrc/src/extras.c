@@ -11,6 +11,7 @@ static uint64_t extra_item(const struct kvs__hasher *hasher, uint64_t extras, st
   int deep = 0;
   (void)kvs__read_head(cursor, &head);
   if (head.kind == KVS__TEXT) {
+    /* vLLM has the adapter's name before the other keys; it is in the root already. */
     if (first && event->lora_name.at != NULL && head.bytes == event->lora_name.bytes &&
         memcmp(head.at, event->lora_name.at, head.bytes) == 0)
       return extras;

@@ -41,7 +41,8 @@ uint64_t kvs__hash_tokens(const struct kvs__hasher *hasher, const uint32_t *toke
 }
 
 /* Inlined into one loop with a length that is known, so that the next block's tokens are hashed while this one's hash is
- * still on its way: half of the time of a call for each. */
+ * still on its way: half of the time of a call for each. (`withSeed` gives what `withSecretandSeed` does with the secret of
+ * the same seed, which only long inputs need.) */
 __attribute__((flatten)) static void chain_of_16(uint64_t seed, uint64_t previous, const uint32_t *tokens,
                                                  uint64_t *blocks, size_t count) {
   for (size_t i = 0; i < count; i++, tokens += 16) {

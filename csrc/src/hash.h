@@ -1,7 +1,7 @@
 /* Block hashes: what is hashed, in which order.
  *
  *     root  = H(model, lora, block size)
- *     local = H(token ids as little-endian uint32), and if the block has extras: mix(local, extras)
+ *     local = H(token ids as uint32 of the host), and if the block has extras: mix(local, extras)
  *     block = mix(block of the parent, or root; local)
  *
  * H is XXH3 (64 bit) under the index's secret seed; mix is H over the two words. */

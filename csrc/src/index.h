@@ -1,9 +1,10 @@
-/* The index inside: what is stored where, and who may touch it.
+/* The index inside: what is stored where, which lines a step touches, who may touch them, what holds after a failure.
  *
  *                      +-- models: name, the chains its engines need hashed
  *   kvs_index ---------+-- runs: blocks in the order of prompts, with their holder sets   (runs.h)
  *                      +-- sets: interned holder sets                                     (sets.h)
  *                      +-- media: their names                                             (media.h)
+ *                      +-- memory: counts what all of this takes                          (memory.h)
  *                      +-- engines[] -> record
  *                                         |-- kinds: (medium, group), each with
  *                                         |     held: engine hash -> slot of its block    (keys.h)
@@ -15,12 +16,21 @@
  *                                         |-- gone: removals of the frame under way
  *                                         `-- orphans: blocks that wait for a predecessor
  *
+ * Terms, beside those of kvsync.h:
+ *
  *     engine hash   what an engine calls a block: an integer, or bytes
  *     block hash    what we call it: made of its tokens and all before it (hash.h), so that all engines' blocks compare
  *     kind          where in an engine: a medium, and a group of its KV caches
  *     entry         an engine hash held in a kind. Tied: its block is known. Untied: it is not, so it matches nothing. An
  *                   orphan: untied until its predecessor is told
  *     slot          a block's number for as long as anybody holds it
+ *     depth         of a block: how many lie before it in its prompt
+ *     chain         a prompt's block hashes under one block size and dialect: what one walk follows
+ *
+ * To read it, begin here; then go the way of a frame (apply.c, ahead.c, store.c, entries.c, holders.c) and of a question
+ * (match.c, walk.c). The ground they stand on is drawn in segments.h, runs.h and sets.h.
+ *
+ * ---- the layout
  *
  * A held block is in three places, each of which names the next. What is shared by all engines is told once:
  *
@@ -37,37 +47,82 @@
  *
  *                        store, one behind        removal           lookup: an engine    a step
  *                        the other                                  hash's block         of a walk
- *     bucket of `held`   2.7 found free,          1.3, written      1.3                  -
+ *     bucket of `held`   2.9 found free,          1.3, written      1.3                  -
  *                        one written
  *     run                1/64                     1                 1                    1/64
  *     block hash         1/8, written             1                 1                    1/8
  *     holder set         1/16, written            1, written        -                    1/16
- *     bucket of `heads`  1/24, one written        0 to 1.3          -                    1/48
+ *     bucket of `heads`  1/22, one written        0 to 1.3          -                    1/48
  *     the set's holders  where they differ from   where the step    -                    where they differ from
  *                        the block before         is not known                           the block before
  *     `gone`             -                        1/4, written      -                    -
- *     in all, about      3                        4.5               3.3                  1/4
+ *     in all, about      3                        4.5 to 6          3.3                  1/4
  *
- * Why so. Engine hashes are random, so finding one is a line of its own whatever the table; all that is known of the item,
- * but for copies beyond the first, is in that line. Nothing after it is a search: a slot is an address. Blocks of a prompt lie side by side, so what
- * follows the block before is in the same lines. A removal lets go of its block at the end of the frame (gone.h), in the
- * order told, which is mostly a prompt's from its end: then runs, hashes and sets are shared as by a store, and what is left
- * is the bucket. Stores and removals ask for lines before they need them, so that most of the misses overlap.
+ * Why so. Engine hashes are random, so finding one is a line of its own whatever the table; all that is known of the item, but
+ * for copies beyond the first, is in that line. Nothing after it is a search: a slot is an address. Blocks of a prompt lie
+ * side by side, so what follows the block before is in the same lines. A removal lets go of its block at the end of the frame
+ * (gone.h), in the order told, which is mostly a prompt's from its end: then runs, hashes and sets are shared as by a store,
+ * and what is left is the bucket. Stores and removals ask for lines before they need them, so that most of the misses overlap.
  * How each of the three is laid out, and its arithmetic: segments.h, runs.h, sets.h; what was measured, and the layouts
  * given up for it: docs/design/core.md.
  *
- * Files, from below; none calls what stands after it:
- *     memory, pool, map; segments, keys; runs, sets, media; hash, clock
- *     msgpack; values, tokens; event, batch, extras (decode.h)
- *     index.h, locks; trust, names, adapters; holders; gone, orphans; entries; record, models; evict; store; apply
- *     engines, stats, export, life; snapshot_items, snapshot, loading_items, loading     prompt, walk, groups, rows, match
+ * ---- threads
  *
- * Locks. `writing` is held by one writer for a whole call. `state` is a read-write lock over all that
- * readers see: runs, sets, models, the list of engines, and of each record its kinds, groups, dialect and trust.
- * A writer holds it while it changes anything, and lets go for an instant every KVS_SLICE_BLOCKS blocks. What one block
- * costs meanwhile is bounded by construction: a stranger's bytes are decoded and hashed outside, but for names of 4 KB at
- * most; tables move 288 items at most; only a directory, a list of numbers or a side map is ever doubled in one piece.
- * Held keys, names, gone and orphans belong to `writing` alone. */
+ * `writing` is held by one writer or audit for a whole call. `state` is a read-write lock over all that readers see: runs,
+ * sets, models, the list of engines, the names of media, and of each record all but held keys, names, gone, orphans and
+ * what is counted. A writer changes anything, seen or not, under both, and looks under `writing` alone; readers have `state`.
+ * Unseen things too, because a held key that comes or goes can move a bucket of `heads`: their segments share pools.
+ * Only what decodes and hashes (ahead.c, prepare.c) runs outside of `state`, and counting in apply.c.
+ *
+ * A writer lets go of `state` for an instant every KVS_SLICE_BLOCKS blocks (kvs__breathe), wherever what readers see is whole;
+ * as nobody else writes, no pointer of the writer's dies by it. What one block costs meanwhile is bounded by construction: a
+ * stranger's bytes are decoded and hashed outside, but for names of 4 KB at most; tables move 288 items at most; whatever goes
+ * over many entries breathes as it goes. In one piece go only: a directory, a list of numbers or a side map that doubles or
+ * halves; what is gathered over all engines (a model's chains, who holds most); and one doubt in 255 (kvs__keys_doubt).
+ *
+ * ---- failure
+ *
+ * What can fail for memory says so (0, or the NONE of its type) and has then changed nothing. To take away can need memory,
+ * too: for the set without that holder (sets.h), or to file what lay behind a block among the heads (runs.h). Work that
+ * lowers what is held is `urgent`: it may use a reserve below the ceiling, and fails only where the system has no memory.
+ * Where memory runs out in the middle, an order of steps in which every one leaves something true does the rest:
+ *
+ *     while                              what stays                                          trust, at most
+ *     decoding or hashing an event       it is skipped, the others apply                     stale, all media
+ *     learning, or naming the parent     it is skipped                                       partial
+ *     entering a block                   room is made up to three times; else the blocks     partial
+ *                                        before it stay, those after it are left out
+ *     filing an orphan                   the entry, untied for good; counted                 as it was
+ *     joining an orphan                  the same                                            partial
+ *     re-tying to another block          the entry, untied; the event ends there             partial or stale
+ *     removing                           the entry and the rest of the event's               stale
+ *     letting go at a frame's end        the block is held until a later frame's end         stale
+ *     looking for a removed block        it is not found: who follows it is an orphan        as for an orphan
+ *     clear, restart, the end of one     the entries it could not take away                  stale
+ *     a LoRA name, a table that shrinks  it is not noted, the table stays as large           as it was
+ *     a question, an export, a save      nothing: KVS_ERR_MEMORY                             as it was
+ *
+ * ---- hostile input
+ *
+ * Engines choose every byte of a payload, and users what is asked for.
+ *
+ *     counts and lengths that lie        held against the bytes that are there; nothing recurses (msgpack.h)
+ *     hashes that meet in a table        all that a stranger chooses is mixed with the index's secret seed before it is a
+ *                                        place (kvs__place_of, kvs__side_key, hash.h); media names alone are not, and are few
+ *     prompts that pass for others       block hashes are chained under that seed
+ *     more and more of anything          limits of kvsync.h; KVS__MEDIA_MADE_MAX; and the ceiling, at which the largest
+ *                                        record gives up its deepest blocks first (evict.c)
+ *     bytes of a snapshot                each number is checked before it is believed (reader.h)
+ *
+ * ---- files
+ *
+ * From below; none calls what stands after it:
+ *     memory, pool, map; segments, keys; runs, sets, media; hash; msgpack, clock
+ *     values, tokens; event, batch, extras (decode.h)
+ *     index.h, locks; trust, names, adapters; holders; gone, orphans; entries; record, models; evict; prepare, store
+ *     ahead; apply
+ *     engines, stats, export, life; snapshot_items, snapshot, loading_items, loading     prompt, walk, groups, rows, match
+ *     and by themselves: status, numbers */
 #ifndef KVS_INDEX_H
 #define KVS_INDEX_H
 
@@ -87,7 +142,7 @@
 /* ---- entries: the items of a kind's `held` ---- */
 
 /* An item's value is the slot of its block, or one of these. Its mark: it has copies beyond the first. */
-#define KVS__UNTIED UINT32_MAX
+#define KVS__UNTIED UINT32_MAX /* KVS__SLOT_NONE as well: no slot */
 #define KVS__ORPHAN(number) (KVS__SLOT_END + (number))
 
 static inline int kvs__is_tied(uint32_t value) { return value < KVS__SLOT_END; }
@@ -100,7 +155,7 @@ enum { KVS__INTEGERS = 0, KVS__NAMES = 1 };
 
 struct kvs__key {
   uint64_t value; /* the integer, or the number of the name */
-  uint8_t form;   /* KVS__INTEGERS or KVS__NAMES */
+  uint8_t form; /* KVS__INTEGERS or KVS__NAMES */
 };
 
 /* ---- a record ---- */
@@ -117,11 +172,11 @@ struct kvs__adapter;
 
 struct kvs__kind {
   uint8_t medium; /* among the record's media */
-  uint8_t group;  /* among the record's groups */
+  uint8_t group; /* among the record's groups */
   struct kvs__keys held[2];
   struct kvs__map copies[2]; /* of the marked, by side key: how many */
-  struct kvs__map aliases;   /* slot -> engine hashes beyond the first */
-  struct kvs__map gone[2];   /* what the frame removed: side key -> 1 + its place in the record's list */
+  struct kvs__map aliases; /* slot -> engine hashes beyond the first */
+  struct kvs__map gone[2]; /* what the frame removed: side key -> 1 + its place in the record's list */
 };
 
 struct kvs__medium {
@@ -138,10 +193,10 @@ enum kvs__spec { KVS__SPEC_FULL, KVS__SPEC_WINDOW, KVS__SPEC_STATE };
 struct kvs__group {
   uint32_t number;
   uint32_t block_size; /* usual; 0 = nothing with tokens yet, the group does not count */
-  uint8_t told;        /* enum kvs__spec, as the engine named it */
-  uint8_t spec;        /* the same, but a window without a size counts as full attention */
-  uint8_t on_gpu;      /* named by a GPU store in this life */
-  int64_t window;      /* tokens, -1 = none given */
+  uint8_t told; /* enum kvs__spec, as the engine named it */
+  uint8_t spec; /* the same, but a window without a size counts as full attention */
+  uint8_t on_gpu; /* a GPU store has named it in this life */
+  int64_t window; /* tokens, -1 = none given */
 };
 
 /* A removal of the frame under way: its block is let go when the frame ends. */
@@ -159,7 +214,7 @@ struct kvs__orphan {
   uint64_t key; /* the block that waits */
   uint64_t parent;
   uint64_t local; /* its local hash */
-  uint32_t next;  /* waiting for the same parent; or next free; or next to be joined */
+  uint32_t next; /* waiting for the same parent; or next free; or next to be joined */
   uint32_t previous;
   uint32_t slot; /* its predecessor's, once that is known */
   uint8_t kind;
@@ -168,27 +223,29 @@ struct kvs__orphan {
   uint8_t used;
 };
 
+_Static_assert(sizeof(struct kvs__orphan) == 40, "without holes: snapshots have it as it lies here");
+
 enum kvs__beginning { KVS__EXPECT_ZERO, KVS__EXPECT_ANY, KVS__BEGUN };
 
 struct kvs__engine {
   uint32_t number;
   uint32_t model;
-  uint8_t heard;
-  uint8_t complete;  /* beginning seen, and no hole, fault or evidence of loss since */
+  uint8_t heard; /* something was applied, or the caller said what it holds */
+  uint8_t complete; /* beginning seen, and no hole, fault or evidence of loss since */
   uint8_t beginning; /* enum kvs__beginning */
   uint8_t dialect;
   uint8_t kinds_count;
   uint8_t media_count;
   uint8_t groups_count;
   uint8_t media_made; /* names that nobody had used before */
-  uint8_t unproven;   /* loaded, and nothing has shown yet that this life goes on: reads as stale */
+  uint8_t unproven; /* loaded, and nothing has shown yet that this life goes on: reads as stale */
   struct kvs__kind *kinds[KVS_KINDS_MAX];
   struct kvs__medium media[KVS_MEDIA_MAX];
   struct kvs__group groups[KVS_KINDS_MAX];
-  int64_t sequence;
+  int64_t sequence; /* of the last frame applied, -1 = none */
   uint64_t lives;
-  uint64_t held;    /* entries with copies */
-  uint64_t untied;  /* held and not tied */
+  uint64_t held; /* entries with copies */
+  uint64_t untied; /* held and not tied */
   uint64_t counters[KVS_COUNTERS_COUNT];
   kvs_lag lag;
   struct kvs__name **names; /* 0 stays unused */
@@ -204,7 +261,7 @@ struct kvs__engine {
   uint32_t gone_capacity;
   uint32_t gone_mapped; /* so many are in the kinds' maps */
   struct kvs__orphan *orphans; /* 0 stays unused */
-  uint32_t orphans_count;      /* slots in use at some time */
+  uint32_t orphans_count; /* slots in use at some time */
   uint32_t orphans_capacity;
   uint32_t orphans_free;
   uint32_t orphans_live;
@@ -243,7 +300,7 @@ struct kvs_index {
   unsigned slice; /* blocks changed since readers were let in */
   struct kvs__memory memory;
   struct kvs__hasher hasher;
-  struct kvs__segments segments;
+  struct kvs__segments segments; /* the pools that all tables of keys take theirs from */
   struct kvs__runs runs;
   struct kvs__sets sets;
   struct kvs__engine **engines;
@@ -265,11 +322,11 @@ struct kvs_index {
 
 /* ---- locks.c ---- */
 
-/* For the whole of a call that changes something. */
+/* Both locks, for the whole of a call that changes something. */
 void kvs__write_begin(kvs_index *index);
 void kvs__write_end(kvs_index *index);
 
-/* The same in parts, by one who has `writing`: what readers see may change in between. */
+/* `state` alone, by one who has `writing`; yield lets readers in for an instant. */
 void kvs__state_begin(kvs_index *index);
 void kvs__state_end(kvs_index *index);
 void kvs__state_yield(kvs_index *index);

@@ -50,7 +50,7 @@ static inline int kvs__keys_next(const struct kvs__keys *keys, struct kvs__tour 
 /* Bring a key's line into the cache. */
 void kvs__keys_prefetch(const struct kvs__keys *keys, uint64_t key);
 
-/* Doubt every item; and what is known of one. */
+/* Doubt every item: O(1), but for one time in 255, which goes over all buckets. And what is known of one. */
 void kvs__keys_doubt(struct kvs__keys *keys);
 int kvs__seat_doubtful(const struct kvs__keys *keys, struct kvs__seat seat);
 void kvs__seat_trust(struct kvs__keys *keys, struct kvs__seat seat);

@@ -1,8 +1,8 @@
 /* Sections of a snapshot, read back into an index that is new: snapshot.c says what they are made of.
  *
- * A block lies in one place, found among the heads or right behind its parent (runs.h). Sections were saved one after the other,
- * so a block that one of them tells behind its parent may be told by another without it, and could not be found then. That is
- * why the starts of all sections are collected first: a block that is among them becomes a head when it is made.
+ * A block lies in one place, found among the heads or right behind its parent (runs.h). Sections were saved one after the
+ * other, so a block that one of them tells behind its parent may be told by another without it, and could not be found then.
+ * That is why the starts of all sections are collected first: a block that is among them becomes a head when it is made.
  *
  * What is read cannot contradict itself: holder sets, heads and counts are made by holding, as they were in the first
  * place, and everything else is checked before it is believed. */

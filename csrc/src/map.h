@@ -1,6 +1,8 @@
 /* A small map from a 64-bit key to a non-zero 32-bit value: open addressing, doubling.
  *
- * For side tables of one engine or of the holder sets, where a rare pause of a rehash is bearable. */
+ * For side tables of one engine or of the holder sets, where a rare pause of a rehash is bearable. A key's place is a mere
+ * multiplication: one that a stranger chooses must come mixed with the index's seed (kvs__side_key), or many can be made to
+ * meet. */
 #ifndef KVS_MAP_H
 #define KVS_MAP_H
 
@@ -24,7 +26,7 @@ struct kvs__map {
 
 /* 0 = absent. */
 uint32_t kvs__map_get(const struct kvs__map *map, uint64_t key);
-/* Insert or overwrite; 0 = out of memory, nothing changed. */
+/* Insert or overwrite; 0 = out of memory, nothing changed. To overwrite never fails. */
 int kvs__map_set(struct kvs__map *map, struct kvs__memory *memory, uint64_t key, uint32_t value);
 void kvs__map_remove(struct kvs__map *map, struct kvs__memory *memory, uint64_t key);
 void kvs__map_end(struct kvs__map *map, struct kvs__memory *memory);

@@ -1,4 +1,5 @@
-/* Every byte an index owns goes through here, so that the ceiling is real and the count is true.
+/* Every byte of what an index keeps goes through here, so that the ceiling is real and the count is true. Outside of it are
+ * only struct kvs_index itself and what a call takes and frees: decoded events (decode.h), answers, exports, snapshots.
  *
  * Sizes are passed back on free, which saves a header per allocation. Only a writer allocates here.
  *
@@ -18,18 +19,18 @@
 
 struct kvs__region {
   uint8_t *slabs;
-  uint64_t given;  /* a bit for each slab */
+  uint64_t given; /* a bit for each slab */
   uint64_t spares; /* free, and their pages still ours */
 };
 
 struct kvs__memory {
   uint64_t used;
   uint64_t peak;
-  uint64_t limit;   /* 0 = none */
+  uint64_t limit; /* 0 = none */
   uint64_t reserve; /* part of the limit that only `urgent` work may use */
   uint64_t calls;
   uint64_t fail_at; /* the n-th call fails, 0 = none */
-  int urgent;       /* work that lowers what is held, and must not fail for the ceiling */
+  int urgent; /* work that lowers what is held, and must not fail for the ceiling */
   struct kvs__region *regions;
   uint32_t regions_count;
   uint32_t regions_capacity;

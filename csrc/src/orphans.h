@@ -4,8 +4,9 @@
 
 #include "index.h"
 
+/* A held, untied entry waits for its parent. Its number; 0 = no room. */
 uint32_t kvs__orphan_add(kvs_index *index, struct kvs__engine *engine, struct kvs__key key, uint32_t kind,
-                         struct kvs__key parent, uint64_t local); /* 0 = no room */
+                         struct kvs__key parent, uint64_t local);
 void kvs__orphan_remove(kvs_index *index, struct kvs__engine *engine, uint32_t orphan);
 /* A hash has just been tied: whoever waited for it follows. */
 void kvs__join(kvs_index *index, struct kvs__engine *engine, struct kvs__key key, uint32_t slot);

@@ -6,7 +6,7 @@
  *
  * A freed chunk is filled with the last one, so all slabs but the last are full whatever the churn was. For that every
  * chunk has an owner, who is told where it moved. The first slab of a pool begins small and doubles, so that an index with
- * little in it is little. */
+ * little in it is little; chunks begin at cache lines from the first whole slab on (memory.h). */
 #ifndef KVS_POOL_H
 #define KVS_POOL_H
 

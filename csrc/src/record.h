@@ -1,4 +1,4 @@
-/* One record's parts and its lives. All under `writing`, and `state` where readers can see. */
+/* One record's parts and its lives. Under both locks; to look only (`make` 0), `writing` is enough. */
 #ifndef KVS_RECORD_H
 #define KVS_RECORD_H
 

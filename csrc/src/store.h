@@ -1,4 +1,4 @@
-/* Stored events. */
+/* Stored events: prepared without the readers' lock, and then entered. */
 #ifndef KVS_STORE_H
 #define KVS_STORE_H
 

@@ -4,6 +4,7 @@
 
 #include "index.h"
 
+/* All under both locks but the two that tell, for which one is enough. */
 void kvs__medium_set_trust(struct kvs__medium *medium, uint8_t trust); /* and since when */
 void kvs__record_doubt(struct kvs__engine *engine, int medium, enum kvs_reason reason);
 void kvs__record_doubt_all(struct kvs__engine *engine, enum kvs_reason reason);

@@ -103,6 +103,17 @@ static void trust(struct fixture *fixture, unsigned table, uint32_t number) {
   fixture->truth[table][number].doubtful = 0;
 }
 
+/* Keys beyond those whose truth is kept, of table 1. */
+static void put_key(struct fixture *fixture, uint32_t number) {
+  struct kvs__seat seat =
+      kvs__keys_insert(&fixture->tables[1], &fixture->segments, &fixture->memory, key_of(1, number), 1);
+  CHECK(seat.bucket != NULL);
+}
+
+static void take_key(struct fixture *fixture, uint32_t number) {
+  kvs__keys_remove(&fixture->tables[1], &fixture->segments, &fixture->memory, key_of(1, number));
+}
+
 /* Items in segments, as a walk sees them. */
 static uint64_t walked(const struct kvs__keys *keys) {
   uint64_t items = 0;
@@ -186,6 +197,59 @@ static void few_bytes_an_item(void) {
   end(fixture);
 }
 
+/* Buckets that a search looks at. */
+static unsigned looked_at(const struct kvs__keys *keys, uint64_t key) {
+  uint64_t place = kvs__place_of(keys, key);
+  const struct kvs__segment *segment = kvs__segment_of(keys, place);
+  uint32_t buckets = kvs__segment_buckets(segment), at = kvs__home_of(place, buckets);
+  const struct kvs__bucket *last = kvs__keys_find(keys, key).bucket;
+  for (unsigned looked = 1;; looked++, at = (at + 1) % buckets)
+    if (last == NULL ? segment->buckets[at].passed == 0 : &segment->buckets[at] == last) return looked;
+}
+
+struct figures {
+  double there, not_there, bytes;
+};
+
+/* Added to what was counted before; keys from `from` to `to` are there. */
+static void count_figures(const struct kvs__keys *keys, uint32_t from, uint32_t to, struct figures *sum) {
+  uint64_t there = 0, not_there = 0, units = 0;
+  for (uint32_t i = from; i < to; i++) there += looked_at(keys, key_of(1, i));
+  for (uint32_t i = from; i < to; i++) not_there += looked_at(keys, key_of(1, KEYS * 10 + i));
+  for (uint32_t s = 0; s < keys->segments_count; s++) units += keys->segments[s].units;
+  sum->there += (double)there / (to - from);
+  sum->not_there += (double)not_there / (to - from);
+  sum->bytes += (double)units * KVS__UNIT_BUCKETS * sizeof(struct kvs__bucket) / (to - from);
+}
+
+/* Averages over sizes that lie evenly between one and its double, after which all is as it was. */
+static void as_the_header_says(void) {
+  enum { SIZES = 6 };
+  static const uint32_t sizes[SIZES] = {20000, 22449, 25198, 28284, 31748, 35636};
+  struct figures grown = {0}, steady = {0}, shrunk = {0};
+  for (unsigned i = 0; i < SIZES; i++) {
+    struct fixture *fixture = begin();
+    uint32_t count = sizes[i], from = 0;
+    for (uint32_t key = 0; key < count; key++) put_key(fixture, key);
+    count_figures(&fixture->tables[1], from, count, &grown);
+    for (; from < 4 * count; from++) {
+      take_key(fixture, from);
+      put_key(fixture, from + count);
+    }
+    count_figures(&fixture->tables[1], from, from + count, &steady);
+    for (uint32_t gone = 0; gone < count / 2; gone++) take_key(fixture, from++);
+    count_figures(&fixture->tables[1], from, from + count - count / 2, &shrunk);
+    end(fixture);
+  }
+  CHECK(grown.there / SIZES > 1.25 && grown.there / SIZES < 1.4);
+  CHECK(grown.not_there / SIZES > 2.75 && grown.not_there / SIZES < 3.05);
+  CHECK(grown.bytes / SIZES > 15.2 && grown.bytes / SIZES < 15.7);
+  CHECK(steady.there / SIZES > 1.4 && steady.there / SIZES < 1.52);
+  CHECK(steady.not_there / SIZES > 3.4 && steady.not_there / SIZES < 4.0);
+  CHECK(steady.bytes / SIZES > 16.2 && steady.bytes / SIZES < 16.8);
+  CHECK(shrunk.bytes / SIZES > 17.5 && shrunk.bytes / SIZES < 18.5);
+}
+
 static void no_memory_changes_nothing(void) {
   for (uint64_t n = 1; n < 400; n++) {
     struct fixture *fixture = begin();
@@ -207,5 +271,6 @@ void tests_of_keys(void) {
   RUN("keys: more doubts than epochs", more_doubts_than_epochs);
   RUN("keys: taken in place", taken_in_place);
   RUN("keys: few bytes an item, and they come back", few_bytes_an_item);
+  RUN("keys: as many lines and bytes as the header says", as_the_header_says);
   RUN("keys: no memory changes nothing", no_memory_changes_nothing);
 }

@@ -4,8 +4,8 @@ Jinja for templates of strangers: the environment that engines render chats in, 
 A chat template comes with a model and runs for every request, so it is a program of whoever made the model. Jinja's
 sandbox keeps it from Python's attributes and from changing what it is given. What the sandbox does not do is done here:
 
-- Steps and time. Every turn of a loop, call, filter and output counts against a `Budget`; a budget that is used up, or
-  a deadline that has passed, ends the rendering.
+- Steps and time. Every turn of a loop, call, filter and output counts against a `Budget`; a budget that is used up ends
+  the rendering. Its time is the processor's: a machine that has other things to do is no fault of the template.
 - Size. Every text that is put out, joined, repeated or returned counts in characters before it is made, or, where one
   operation can at most double it, right after. Formats and fillers with large widths are refused.
 
@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Sized
 from contextvars import ContextVar
 from datetime import datetime
 from functools import wraps
-from time import monotonic
+from time import thread_time
 from typing import Any, Self, cast
 
 from jinja2 import TemplateError, nodes, pass_context
@@ -50,7 +50,7 @@ class LimitExceeded(TemplateError):
 class Budget:
     """What one rendering may still use."""
 
-    def __init__(self, *, seconds: float = SECONDS_MAX, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(self, *, seconds: float = SECONDS_MAX, clock: Callable[[], float] = thread_time) -> None:
         self._clock = clock
         self._seconds = seconds
         self._deadline = clock() + seconds

@@ -42,6 +42,7 @@ from kvsync.types import Engine
 
 logger = logging.getLogger(__name__)
 
+THREAD_NAME: Final = "kvsync-stream"
 JOIN_S: Final = 10.0
 PROBES_TOGETHER: Final = 4.0
 """How many probes may be sent at once after a pause."""
@@ -71,16 +72,25 @@ class Subscriber:
 
     Nothing is received before `start()`. `tap` is shown every message as it came, in the I/O thread. What
     was learned stays in the index after `remove` and `close`. `interest` says how much an engine is asked for: where
-    replays wait for each other the larger goes first. It is called in the I/O thread.
+    replays wait for each other the larger goes first. It is called in the I/O thread. `clock` gives the time
+    in seconds.
     """
 
     # Guarded by `_lock`: _links, _commands, _closing. The rest belongs to the I/O thread, or never changes.
 
-    def __init__(self, index: LiveTarget, options: SubscriberOptions | None = None, tap: Tap | None = None) -> None:
+    def __init__(
+        self,
+        index: LiveTarget,
+        options: SubscriberOptions | None = None,
+        tap: Tap | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.options = SubscriberOptions() if options is None else options
         self.target = index
         self.tap = tap
         self.interest: Callable[[Engine], float] | None = None
+        self._clock = clock
         self.context = new_context(self.options)
         self._rng = Random(self.options.seed)
         self._lock = threading.Lock()
@@ -124,7 +134,7 @@ class Subscriber:
         with self._lock:
             self._check_open()
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="kvsync-stream", daemon=True)
+                self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
                 self._thread.start()
 
     def add(self, source: Source, bookmark: Bookmark | None = None, *, is_whole: bool = True) -> None:
@@ -166,7 +176,7 @@ class Subscriber:
 
     def status(self) -> dict[Engine, StreamStatus]:
         """Every engine's stream as it is now."""
-        now = time.monotonic()
+        now = self._clock()
         return {link.source.engine: link.status(now) for link in self._followed()}
 
     def pulses(self) -> dict[Engine, Pulse]:
@@ -246,7 +256,7 @@ class Subscriber:
     def _round(self) -> None:
         if self._gather_s and not self._hot:
             time.sleep(self._gather_s)
-        wait_s = 0.0 if self._hot else max(0.0, self._ticked_at + self.options.tick_s - time.monotonic())
+        wait_s = 0.0 if self._hot else max(0.0, self._ticked_at + self.options.tick_s - self._clock())
         for key, _ in self._selector.select(wait_s):
             if key.data is None:
                 self._run_commands()
@@ -256,7 +266,7 @@ class Subscriber:
                 self._hot[key.data] = None
         turn, self._hot = list(self._hot), {}
         self._turns_taken += len(turn)
-        now = time.monotonic()
+        now = self._clock()
         for at in range(0, len(turn), GROUP_LINKS):
             self._serve(turn[at : at + GROUP_LINKS], now)
         if now >= self._ticked_at + self.options.tick_s:
@@ -296,7 +306,7 @@ class Subscriber:
 
     def _open(self, link: Link) -> None:
         self._open_links.append(link)
-        link.tick(time.monotonic(), may_probe=False)
+        link.tick(self._clock(), may_probe=False)
 
     def _drop(self, link: Link) -> None:
         link.close()

@@ -23,6 +23,7 @@ import numpy as np
 
 from benchmarks.frames import MODEL
 from benchmarks.sizes import BLOCK_SIZE
+from kvsync.testing.ports import hold_port, port_of
 
 ROOT: Final = Path(__file__).parents[2]
 PATIENCE_S: Final = 60.0
@@ -132,11 +133,13 @@ class DynamoService:
         return max(ranks.values(), default=0) // BLOCK_SIZE
 
 
+_held: list[socket.socket] = []
+
+
 def free_port() -> int:
-    """A port of loopback that nobody has now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of loopback that nobody has, nor is given while this process runs: a server may listen there."""
+    _held.append(hold_port("127.0.0.1"))
+    return port_of(_held[-1])
 
 
 @contextmanager

@@ -13,12 +13,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
 from aiohttp import web
+
+from kvsync.testing.ports import hold_port, port_of
 
 LOOPBACK = "127.0.0.1"
 
@@ -57,6 +60,7 @@ class FakePod:
     requests: list[Seen] = field(default_factory=list)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     _runner: web.AppRunner | None = None
+    _held: socket.socket | None = None
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -66,13 +70,18 @@ class FakePod:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop()
+        if self._held is not None:
+            self._held.close()
 
     @property
     def url(self) -> str:
         return f"http://{LOOPBACK}:{self.port}"
 
     async def start(self) -> None:
-        """Listen; after a `stop`, on the same port again."""
+        """Listen; after a `stop`, on the same port again, which is held until the context ends."""
+        if not self.port:
+            self._held = hold_port(LOOPBACK)
+            self.port = port_of(self._held)
         app = web.Application(client_max_size=1 << 28)
         app.add_routes(
             [
@@ -86,7 +95,6 @@ class FakePod:
         self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.TCPSite(self._runner, LOOPBACK, self.port, reuse_address=True).start()
-        self.port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:
         """Refuse connections from here on."""

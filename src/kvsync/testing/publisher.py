@@ -11,6 +11,7 @@ Two threads: the test's, which owns the PUB, and one that answers replays. `rest
 from __future__ import annotations
 
 import contextlib
+import socket
 import threading
 import time
 from collections import deque
@@ -20,10 +21,12 @@ from typing import Self
 
 import zmq
 
+from kvsync.testing.ports import hold_port, port_of
+
 END = b"\xff" * 8
 LOOPBACK = "tcp://127.0.0.1:*"
 POLL_MS = 10
-BIND_S = 5.0
+BIND_S = 60.0
 
 
 class ScriptedPublisher:
@@ -31,7 +34,8 @@ class ScriptedPublisher:
     One engine's events and replay sockets on loopback.
 
     `events` is an address to bind, or with `connect` one to connect to; `replay` may be None for an engine
-    without the port. Free ports are found, and `events` and `replay` then say which; a restart keeps them.
+    without the port. Free ports are found, and `events` and `replay` then say which; they are held until `close`,
+    so that a restart finds them free.
     `topic_in_replay` chooses the newer form of an answer.
 
     What an answer does, to be changed at any time:
@@ -71,6 +75,11 @@ class ScriptedPublisher:
         self._subscribers = 0
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._stopping = threading.Event()
+        self._held: list[socket.socket] = []
+        if not connect:
+            self.events = self._hold(self.events)
+        if self.replay is not None:
+            self.replay = self._hold(self.replay)
         self._open()
 
     def __enter__(self) -> Self:
@@ -112,7 +121,7 @@ class ScriptedPublisher:
 
     # ------------------------------------------------------------------ connections
 
-    def wait_for_subscriber(self, timeout_s: float = 10.0) -> None:
+    def wait_for_subscriber(self, timeout_s: float = 60.0) -> None:
         """Return once somebody is subscribed: what is published before that reaches nobody."""
         end = time.monotonic() + timeout_s
         while self._subscribers == 0 or self._pub.poll(0):
@@ -141,8 +150,18 @@ class ScriptedPublisher:
         if not self._context.closed:
             self._close_sockets()
             self._context.term()
+            for held in self._held:
+                held.close()
 
     # ------------------------------------------------------------------ sockets
+
+    def _hold(self, endpoint: str) -> str:
+        """The endpoint with a free port for `*`, which is ours until we are closed."""
+        if not endpoint.endswith(":*"):
+            return endpoint
+        host = endpoint.removeprefix("tcp://").removesuffix(":*")
+        self._held.append(hold_port(host.strip("[]")))
+        return f"tcp://{host}:{port_of(self._held[-1])}"
 
     def _open(self) -> None:
         self._subscribers = 0

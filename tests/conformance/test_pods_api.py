@@ -11,7 +11,6 @@ import contextlib
 import time
 import uuid
 from collections.abc import Iterator
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -102,7 +101,7 @@ def test_a_watch_ends_in_time(api: Api, namespace: str) -> None:
         path(namespace), resourceVersion=version(api, namespace), labelSelector="case=none", timeoutSeconds=1
     )
     assert (status, events) == (200, [])
-    assert 0.5 < time.monotonic() - began < 4
+    assert 0.5 < time.monotonic() - began < 12  # with room for a machine that has other things to do
 
 
 def test_an_expired_watch_says_so_in_the_stream(api: Api, namespace: str) -> None:
@@ -398,20 +397,17 @@ def test_a_pod_that_is_unknown_is_not_found(api: Api, namespace: str) -> None:
 
 
 def test_a_watch_hears_what_happens_while_it_is_open(api: Api, namespace: str) -> None:
-    """At once, not when it ends."""
+    """At once, not when it ends: what is done once it has told of something, it tells of as well."""
     with created(api, namespace) as (name,):
         began = version(api, namespace)
+        label(api, namespace, name, step="1")
 
-        def change() -> None:
-            time.sleep(0.3)
-            label(api, namespace, name, step="late")
+        def heard(events: list[Any]) -> bool:
+            if len(events) == 1:
+                label(api, namespace, name, step="2")
+            return len(events) > 1
 
-        thread = Thread(target=change)
-        thread.start()
-        start = time.monotonic()
         _, events = api.watch(
-            path(namespace), resourceVersion=began, labelSelector=selector([name]), until=bool, timeoutSeconds=4
+            path(namespace), resourceVersion=began, labelSelector=selector([name]), until=heard, timeoutSeconds=10
         )
-        thread.join()
-        assert seen(events) == [("MODIFIED", name)]
-        assert time.monotonic() - start < 3
+        assert seen(events) == [("MODIFIED", name)] * 2

@@ -20,6 +20,8 @@ from typing import Any, Self
 from kvsync.testing.apiserver.access import ADMIN
 from kvsync.testing.apiserver.server import ApiServer
 
+END_S = 60.0
+
 ORDERS = (
     "go_away",
     "come_back",
@@ -73,7 +75,7 @@ class ApiServerProcess:
         """End the process; a second call does nothing."""
         if self._process.stdin is not None and not self._process.stdin.closed:
             self._process.stdin.close()
-        self._process.wait(10)
+        self._process.wait(END_S)
         if self._process.stdout is not None:
             self._process.stdout.close()
 
@@ -81,7 +83,7 @@ class ApiServerProcess:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(f"the API server's double ended with {self._process.wait(10)}")
+            raise RuntimeError(f"the API server's double ended with {self._process.wait(END_S)}")
         answer = json.loads(line)
         if "error" in answer:
             raise RuntimeError(answer["error"])

@@ -20,7 +20,7 @@ from kvsync.testing.apiserver.store import Change, Item, Store
 TIMEOUT_S = 1_800.0
 BOOKMARK_EVERY_S = 60.0
 BOOKMARK_BEFORE_END_S = 2.0
-LATE_S = 4.0
+LATE_S = 15.0
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
 
 
@@ -68,12 +68,12 @@ class Watching:
             if now >= end or not self._faults.does(Sabotage.WATCH_IS_LATE):
                 for line in self._news():
                     yield line
-            if now >= end:
-                return
             if self._bookmarks and now >= bookmark_at:
                 bookmark_at = end + 3600 if bookmark_at >= end - BOOKMARK_BEFORE_END_S else now + BOOKMARK_EVERY_S
                 if not self._faults.does(Sabotage.NO_BOOKMARKS):
                     yield self._bookmark()
+            if now >= end:
+                return
             until = min(bookmark_at, end) if self._bookmarks else end
             try:
                 async with asyncio.timeout_at(max(until, now + 0.02)):

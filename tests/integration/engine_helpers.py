@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import aiohttp
 import zmq
 import zmq.asyncio
+from tests.patience import PATIENCE_S
 
 from kvsync.engine.options import EngineOptions
 from kvsync.engine.process import SimulatedEngine
@@ -30,7 +31,6 @@ FAST: dict[str, Any] = {
     "blocks": 256,
     "answer_tokens": 20,
 }
-PATIENCE_S = 50.0
 FREE_PORTS = ("--listen", "127.0.0.1:0", "--events", "tcp://127.0.0.1:0")
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("KVSYNC_")}
 """Without what the shell of whoever runs the tests says of a daemon of theirs."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from tests.conformance.client import STRATEGIC, Api
 from tests.integration.stream_helpers import QUICK, batch, held, holds
+from tests.patience import PATIENCE_S
 
 from kvsync.fleet.kubernetes import KubernetesOptions, KubernetesPods
 from kvsync.index import Index
@@ -164,7 +165,7 @@ async def following(kubeconfig: Path, options: KubernetesOptions = OPTIONS) -> A
             await source.close()
 
 
-async def become(true: Callable[[], bool], what: Callable[[], object], within_s: float = 30.0) -> None:
+async def become(true: Callable[[], bool], what: Callable[[], object], within_s: float = PATIENCE_S) -> None:
     """Wait until something has become so; fail with what is there instead."""
     loop = asyncio.get_running_loop()
     end = loop.time() + within_s

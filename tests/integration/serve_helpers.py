@@ -15,6 +15,7 @@ import aiohttp
 import msgpack
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
+from tests.patience import PATIENCE_S
 
 from kvsync.fleet import Pod, StaticPods
 from kvsync.index import Index
@@ -161,7 +162,7 @@ def _series(sample: Sample) -> str:
     return f"{sample.name}{{{labels}}}" if labels else sample.name
 
 
-async def until(true: Callable[[], bool], within: float = 30.0) -> None:
+async def until(true: Callable[[], bool], within: float = PATIENCE_S) -> None:
     """Wait until something has become true, at most so many seconds."""
     async with asyncio.timeout(within):
         while not true():  # noqa: ASYNC110  (what is waited for is another task's doing, and it tells nobody)

@@ -7,6 +7,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.patience import PATIENCE_S
 
 from kvsync.index import Index
 from kvsync.stream.endpoints import Source
@@ -20,17 +23,29 @@ from kvsync.types import GPU, Engine
 MODEL = "m"
 ENGINE = Engine("pod", 0)
 BLOCK = 4
-WAIT_S = 20.0
 
 # What docs/recovery.md promises: how long it takes from a fault's first sign until the record is the truth.
 FLOWING_S = 1.0
 IDLE_S = 10.0
-SLACK_S = 15.0
-"""What a machine that has other things to do may add: a test is no stopwatch, unless `KVSYNC_STRICT_TIMES` is set."""
 
-# Times as short as a busy machine allows; probes are far away unless a test wants them.
-QUICK_SEQUENCE = SequenceOptions(replay_timeout_s=3.0, probe_idle_s=600.0)
+# However slow the machine, no answer is late and no engine is probed for its silence, unless a test wants that. So what
+# comes right has come right by what the test is about: nothing that is tried later has mended it.
+NEVER_S = 10_000.0
+QUICK_SEQUENCE = SequenceOptions(replay_timeout_s=NEVER_S, probe_idle_s=NEVER_S)
 QUICK = SubscriberOptions(sequence=QUICK_SEQUENCE, reconnect_first_s=0.05, tick_s=0.02, replay_spread_s=0.0, seed=1)
+
+
+@dataclass(slots=True)
+class Clock:
+    """
+    Time that stands still until a test lets some of it pass.
+    """
+
+    now: float = 1_000.0
+
+    def __call__(self) -> float:
+        """What time it is."""
+        return self.now
 
 
 def batch(number: int, life: int = 0) -> bytes:
@@ -78,7 +93,7 @@ def holds(count: int) -> list[int]:
     return list(range(1, count + 1))
 
 
-def wait_for(condition: Callable[[], object], what: Callable[[], object], timeout_s: float = WAIT_S) -> None:
+def wait_for(condition: Callable[[], object], what: Callable[[], object], timeout_s: float = PATIENCE_S) -> None:
     """
     Return once the condition is true; fail with what is there instead.
     """
@@ -97,14 +112,15 @@ def wait_until(subscriber: Subscriber, condition: Callable[[StreamStatus], objec
 
 def in_time(what: str, since: float, limit_s: float = FLOWING_S) -> None:
     """
-    Print how long it has taken until now, beside the promise, and fail far beyond it.
+    Print how long it has taken until now, beside the promise; fail beyond it if `KVSYNC_STRICT_TIMES` is set.
+
+    Else a test is no stopwatch: a machine may have other things to do.
     """
     took_s = time.monotonic() - since
-    allowed_s = limit_s if os.environ.get("KVSYNC_STRICT_TIMES") else limit_s + SLACK_S
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
     told = f"{what}: {took_s:.3f} s (promised {limit_s:g}, load {load:.1f} on {cores} cores)"
     print(told)  # noqa: T201  (a figure for whoever runs the test with -s)
-    assert took_s <= allowed_s, told
+    assert took_s <= limit_s or not os.environ.get("KVSYNC_STRICT_TIMES"), told
 
 
 def is_balanced(status: StreamStatus) -> bool:

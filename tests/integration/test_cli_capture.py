@@ -13,6 +13,7 @@ from typing import Any
 
 import msgpack
 import pytest
+from tests.patience import PATIENCE_S
 from typer.testing import CliRunner, Result
 
 from kvsync.cli.main import app
@@ -233,7 +234,7 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     process.stdout.close()
     assert process.stderr.read() == b""
     process.stderr.close()
-    assert process.wait(timeout=20) in (0, 1)
+    assert process.wait(timeout=PATIENCE_S) in (0, 1)
 
 
 def test_a_foreign_file_is_a_line_and_a_status_in_a_shell_too(tmp_path: Path) -> None:
@@ -241,7 +242,7 @@ def test_a_foreign_file_is_a_line_and_a_status_in_a_shell_too(tmp_path: Path) ->
     path = tmp_path / "notes.txt"
     path.write_text("not a capture")
     command = [sys.executable, "-m", "kvsync", "replay", str(path), "--dump"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"kvsync: {path} is not a capture")
     assert len(done.stderr.splitlines()) == 1

@@ -11,11 +11,11 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.patience import PATIENCE_S
 
 from kvsync.demo.processes import Child, Children
 from kvsync.errors import KvsyncError
 
-PATIENCE_S = 30.0
 STUBBORN = """
 import signal, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -348,7 +348,7 @@ def test_a_header_chooses_the_rank_and_else_the_least_loaded_serves() -> None:
     """The answer names its rank; ranks have caches of their own."""
 
     async def scenario() -> None:
-        async with running_engine(ranks=2, decode_rate=50.0) as client:
+        async with running_engine(ranks=2) as client:
 
             async def served(rank: str | None) -> tuple[str, int]:
                 headers = {"X-data-parallel-rank": rank} if rank else None
@@ -359,8 +359,12 @@ def test_a_header_chooses_the_rank_and_else_the_least_loaded_serves() -> None:
 
             assert await served("1") == ("1", 0)
             assert await served("1") == ("1", 64)
-            together = await asyncio.gather(served(None), served(None))
-            assert {rank for rank, _ in together} == {"0", "1"}
+            # Asleep it takes requests and computes none: neither has ended when the other comes.
+            assert (await client.post("/sleep?level=1"))[0] == 200
+            together = asyncio.gather(served(None), served(None))
+            await until(lambda: sum(len(rank.scheduler.waiting) for rank in client.engine.ranks) == 2)
+            assert (await client.post("/wake_up"))[0] == 200
+            assert {rank for rank, _ in await together} == {"0", "1"}
             status, document = await client.post(
                 "/v1/completions", {"prompt": PROMPT}, headers={"X-data-parallel-rank": "2"}
             )

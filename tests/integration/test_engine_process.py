@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.patience import PATIENCE_S
 
 FREE_PORTS = ("--listen", "127.0.0.1:0", "--events", "tcp://127.0.0.1:0")
 COMMAND = "from kvsync.cli.main import main; main()"
-PATIENCE_S = 20
 
 
 def command(*flags: str) -> list[str]:

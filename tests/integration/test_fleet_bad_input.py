@@ -16,6 +16,7 @@ from tests.integration.fleet_helpers import EVENTS_LABEL, MODEL_LABEL, NAMESPACE
 from tests.integration.serve_helpers import MODEL, daemon, make_pod
 from tests.integration.test_fleet_process import ask, first_findings, flags, places, until
 from tests.integration.test_serve_process import refused, serving
+from tests.patience import PATIENCE_S
 
 from kvsync.serve import fleet
 from kvsync.serve.served import finding_of, listed
@@ -83,7 +84,7 @@ def test_bad_descriptions_are_told_and_concern_nobody_else(tmp_path: Path) -> No
             status, _, headers = ask(url, "/v1/completions", asked)
             assert (status, headers["x-kvsync-pod"]) == (200, f"{NAMESPACE}/good")
             process.terminate()
-            _, log = process.communicate(timeout=20)
+            _, log = process.communicate(timeout=PATIENCE_S)
     lines = [json.loads(line) for line in log.splitlines()]
     told = [line["message"] for line in lines if line["level"] == "warning"]
     for finding in findings:

@@ -12,7 +12,7 @@ from unittest.mock import patch
 import msgpack
 import pytest
 from tests.integration.serve_helpers import BLOCK, MODEL, daemon, make_pod, status_of, until
-from tests.integration.stream_helpers import in_time
+from tests.integration.stream_helpers import NEVER_S, in_time
 
 from kvsync.fleet import PodChange
 from kvsync.serve import fleet
@@ -260,7 +260,7 @@ def test_a_pod_that_was_never_reached_gets_nothing(caplog: pytest.LogCaptureFixt
             here.streams.statuses[A] = status_of(A, connected=False)
             dead = make_pod("c", events=None)
             fleet.apply(here.parts, PodChange("c", None, dead))
-            await until(lambda: not here.parts.health.is_up("a"))
+            await until(lambda: not here.parts.health.is_up("a") and here.parts.health.is_up("b"))
             answer = (await here.post("/v1/route", {"model": MODEL, "token_ids": PROMPT}))[1]
             assert set(by_pod(answer)) == {"b"}
             ready = (await here.get("/readyz"))[1]
@@ -437,10 +437,11 @@ def test_it_is_not_ready_before_pasts_are_read() -> None:
 
     async def story() -> None:
         async with daemon(make_pod("a"), make_pod("b")) as here:
+            here.parts.started = here.parts.clock() + NEVER_S
             here.streams.statuses[B] = replace(status_of(B), state="replaying")
             status, answer = await here.get("/readyz")
             assert (status, answer["ready"], answer["warming"]) == (503, False, ["b/0"])
-            here.parts.started -= WARM_UP_S
+            here.parts.started = here.parts.clock() - WARM_UP_S
             assert (await here.get("/readyz"))[0] == 200
 
     asyncio.run(story())

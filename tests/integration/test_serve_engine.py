@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 from tests.integration.engine_helpers import FREE_PORTS, engine_process
 from tests.integration.serve_helpers import until
-from tests.integration.stream_helpers import in_time
+from tests.integration.stream_helpers import NEVER_S, in_time
 
 from kvsync.fleet import Pod, StaticPods, pod_of
 from kvsync.index import Index
@@ -28,8 +28,9 @@ from kvsync.types import Engine, Trust
 MODEL = "simulated"
 CHAT = "/v1/chat/completions"
 FAST = ("--prefill-rate", "1e7", "--decode-rate", "1e4", "--answer-tokens", "20")
-CAUGHT_UP_S = 30.0
-"""An answer may be here before its events, and a batch lost at the very beginning is found by a probe within ten."""
+STEADY = SequenceOptions(replay_timeout_s=NEVER_S)
+"""However slow an engine, its answer is not late. A batch lost at the very beginning is found by a probe within ten."""
+
 SYSTEM = {"role": "system", "content": "You are brief. " * 40}
 
 
@@ -66,7 +67,7 @@ class Daemon:
     async def truth(self, pod: Pod) -> Any:
         """What the engine holds, once the daemon has applied all that it has published."""
         truth = (await self.get(f"{pod.http}/debug/blocks"))["ranks"]["0"]
-        await until(lambda: self.applied(Engine(pod.name)) == truth["sequence"], within=CAUGHT_UP_S)
+        await until(lambda: self.applied(Engine(pod.name)) == truth["sequence"])
         return truth
 
     def applied(self, engine: Engine) -> int | None:
@@ -76,16 +77,16 @@ class Daemon:
 
 
 @asynccontextmanager
-async def following(*pods: Pod, sequence: SequenceOptions | None = None, **flags: Any) -> AsyncIterator[Daemon]:
-    """A daemon for these pods, connected to all of them; `sequence` in place of the daemon's own times and limits."""
+async def following(*pods: Pod, sequence: SequenceOptions = STEADY, **flags: Any) -> AsyncIterator[Daemon]:
+    """A daemon for these pods, connected to all of them; `sequence` in place of its own times and limits."""
     settings = load_settings({"listen": "127.0.0.1:0", "pods": pods, **flags}, environment={})
-    options = stream_options(settings, None)
-    options = replace(options, sequence=sequence or options.sequence)
+    options = replace(stream_options(settings, None), sequence=sequence)
     with Index(**settings.index_limits) as index, Subscriber(index, options) as streams:
         parts = Parts(settings, index, streams, Router(dict(BUILT_IN), seed=1))
         async with running(parts, StaticPods(pods)) as url, aiohttp.ClientSession() as client:
             engines = sum(pod.ranks for pod in pods)
-            await until(lambda: coverage(parts)["engines"]["connected"] == engines, within=CAUGHT_UP_S)
+            await until(lambda: coverage(parts)["engines"]["connected"] == engines)
+            await until(lambda: all(parts.health.is_up(pod.name) for pod in pods))
             yield Daemon(url, parts, client)
 
 

@@ -7,18 +7,15 @@ from contextlib import ExitStack
 from typing import Any, SupportsIndex
 
 from tests.integration.serve_helpers import until
-from tests.integration.test_serve_engine import CAUGHT_UP_S, Daemon, following
+from tests.integration.stream_helpers import QUICK_SEQUENCE
+from tests.integration.test_serve_engine import Daemon, following
 from tests.integration.test_serve_streams import MODEL, SIZE, Published, publishing
 
-from kvsync.stream.options import SequenceOptions
 from kvsync.testing.wire import Stored, encode_batch
 from kvsync.types import Engine
 
 PICKS = {"rarely": 1, "often": 4, "never": 0}
 """In this order they come back from the rollout."""
-
-PATIENT = SequenceOptions(replay_timeout_s=1_000.0, probe_idle_s=1_000.0)
-"""However slow the machine: nobody is asked twice for want of an answer, and nobody for being silent."""
 
 
 class Noted(list[int]):
@@ -46,8 +43,8 @@ async def publish_prompt(here: Daemon, published: Published) -> None:
     tokens = prompt(name)
     published.ranks[0].wait_for_subscriber()
     published.ranks[0].publish(encode_batch([Stored(tuple(tokens[::SIZE]), None, tuple(tokens), SIZE)]))
-    await until(lambda: here.applied(Engine(name)) == 0, within=CAUGHT_UP_S)
-    await until(lambda: here.parts.health.is_up(name), within=CAUGHT_UP_S)
+    await until(lambda: here.applied(Engine(name)) == 0)
+    await until(lambda: here.parts.health.is_up(name))
 
 
 async def route(here: Daemon, name: str) -> None:
@@ -67,7 +64,7 @@ def test_the_engine_that_is_picked_most_is_asked_first() -> None:
             others = [stack.enter_context(publishing(name)) for name in PICKS]
             pods = (first.pod, *(other.pod for other in others))
             limits: dict[str, Any] = {"replays_max": 1, "replay_spread_s": 0, "signals_seconds": 0}
-            async with following(*pods, sequence=PATIENT, **limits) as here:
+            async with following(*pods, sequence=QUICK_SEQUENCE, **limits) as here:
                 status = here.parts.streams.status
                 for other in others:
                     await publish_prompt(here, other)
@@ -75,7 +72,7 @@ def test_the_engine_that_is_picked_most_is_asked_first() -> None:
                         await route(here, other.pod.name)
                 first.ranks[0].wait_for_subscriber()
                 first.ranks[0].publish(encode_batch([]))
-                await until(lambda: here.applied(Engine("first")) == 0, within=CAUGHT_UP_S)
+                await until(lambda: here.applied(Engine("first")) == 0)
                 # The first questions are answered, and their places free again.
                 await until(lambda: all(s.replay_available and s.state == "live" for s in status().values()))
                 first.ranks[0].silent = True  # it takes the only turn, and keeps it

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import http.client
+import asyncio
 import json
 import signal
 import socket
@@ -10,16 +10,19 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
-from tests.integration.engine_helpers import ENVIRONMENT, engine_beside
+from tests.integration.engine_helpers import ENVIRONMENT, run
+from tests.patience import PATIENCE_S
+
+from kvsync.testing.fake_pod import FakePod
 
 POD = "name=a,http=http://127.0.0.1:9,model=m"
-WITHIN_S = 40.0
 
 
 def command(*arguments: str) -> list[str]:
@@ -43,7 +46,12 @@ def serving(*arguments: str, **variables: str) -> Iterator[tuple[subprocess.Pope
 def refused(*arguments: str, **variables: str) -> str:
     """What a daemon that must not start says."""
     done = subprocess.run(
-        command(*arguments), capture_output=True, text=True, timeout=WITHIN_S, check=False, env=ENVIRONMENT | variables
+        command(*arguments),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+        env=ENVIRONMENT | variables,
     )
     assert done.returncode == 2
     assert done.stdout == ""
@@ -56,61 +64,95 @@ def test_it_says_where_it_listens_and_ends_when_told(number: signal.Signals) -> 
     """One line of JSON on stdout, JSON lines on stderr, status 0."""
     with serving("--pod", POD, "--listen", "127.0.0.1:0") as (process, ready):
         assert ready["ready"] is True
-        with urllib.request.urlopen(f"{ready['http']}/healthz", timeout=WITHIN_S) as response:
+        with urllib.request.urlopen(f"{ready['http']}/healthz", timeout=PATIENCE_S) as response:
             assert response.status == 200
         process.send_signal(number)
-        out, err = process.communicate(timeout=WITHIN_S)
+        out, err = process.communicate(timeout=PATIENCE_S)
         assert (process.returncode, out) == (0, "")
         assert all(json.loads(line)["level"] in ("info", "warning") for line in err.splitlines())
 
 
-@contextmanager
-def slow_answer(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], Any]]:
-    """A daemon in the middle of a streamed answer of about two seconds, and that answer."""
-    with engine_beside("--decode-rate", "20", "--answer-tokens", "40") as (_, there):
-        pod = f"name=a,http={there['http']},model=simulated"
-        with serving("--pod", pod, "--listen", "127.0.0.1:0", *arguments) as (daemon, ready):
-            asked = {"model": "simulated", "prompt": "hi", "max_tokens": 40, "stream": True}
-            request = urllib.request.Request(
-                f"{ready['http']}/v1/completions",
-                data=json.dumps(asked).encode(),
-                headers={"Content-Type": "application/json"},
-            )
-            with urllib.request.urlopen(request, timeout=WITHIN_S) as answer:
-                answer.readline()
-                yield daemon, answer
+@asynccontextmanager
+async def slow_answer() -> AsyncIterator[tuple[asyncio.subprocess.Process, aiohttp.ClientResponse, asyncio.Semaphore]]:
+    """A daemon in the middle of a streamed answer, that answer, and what lets it go on, piece by piece."""
+    gate = asyncio.Semaphore(0)
+    async with FakePod(gate=gate) as pod:
+        flags = ("--pod", f"name=a,http={pod.url},model=m", "--listen", "127.0.0.1:0", "--drain-seconds", "1000")
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        process = await asyncio.create_subprocess_exec(*command(*flags), env=ENVIRONMENT, **pipes)  # type: ignore[arg-type]  # names of pipes
+        try:
+            assert process.stdout is not None
+            ready = json.loads(await process.stdout.readline())
+            asked = {"model": "m", "prompt": "hi", "max_tokens": 3, "stream": True}
+            async with aiohttp.ClientSession(ready["http"]) as client:
+                await is_up(client)
+                async with client.post("/v1/completions", json=asked) as answer:
+                    await answer.content.readline()
+                    yield process, answer, gate
+        finally:
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.communicate()
+
+
+async def is_up(client: aiohttp.ClientSession) -> None:
+    """Wait until the only pod gets requests: a busy machine may have answered too late when it was first asked."""
+    while True:
+        async with client.get("/readyz") as answer:
+            if (await answer.json())["pods"]["up"] == 1:
+                return
+        await asyncio.sleep(0.02)
+
+
+async def told(process: asyncio.subprocess.Process, words: str) -> None:
+    """Wait until it says something on stderr."""
+    assert process.stderr is not None
+    while words not in (line := (await process.stderr.readline()).decode()):
+        assert line, f"it ended without a word of {words!r}"
+
+
+async def last_words(process: asyncio.subprocess.Process) -> str:
+    """What it says until it has ended, with status 0."""
+    _, err = await process.communicate()
+    assert process.returncode == 0
+    return err.decode()
 
 
 def test_a_running_answer_is_let_end() -> None:
     """The daemon says how many it waits for, and ends with the last of them."""
-    with slow_answer() as (process, answer):
-        process.terminate()
-        assert b"[DONE]" in answer.read()
-        _, err = process.communicate(timeout=WITHIN_S)
-        assert process.returncode == 0
-        assert "waiting up to 30 s for 1 request;" in err
-        assert "cut short" not in err
+
+    async def story() -> None:
+        async with slow_answer() as (process, answer, gate):
+            process.terminate()
+            await told(process, "waiting up to 1000 s for 1 request;")
+            for _ in range(3):
+                gate.release()
+            assert b"[DONE]" in await answer.read()
+            assert "cut short" not in await last_words(process)
+
+    run(story)
 
 
 def test_a_second_signal_ends_it_at_once() -> None:
     """And it says what was cut."""
-    with slow_answer() as (process, answer):
-        process.terminate()
-        assert process.stderr is not None
-        assert any("waiting up to" in line for line in process.stderr)
-        process.terminate()
-        with suppress(http.client.IncompleteRead, ConnectionError):
-            assert b"[DONE]" not in answer.read()
-        _, err = process.communicate(timeout=WITHIN_S)
-        assert process.returncode == 0
-        assert "1 request cut short" in err
+
+    async def story() -> None:
+        async with slow_answer() as (process, answer, _):
+            process.terminate()
+            await told(process, "waiting up to")
+            process.terminate()
+            with suppress(aiohttp.ClientError):
+                assert b"[DONE]" not in await answer.read()
+            assert "1 request cut short" in await last_words(process)
+
+    run(story)
 
 
 def test_a_misspelt_variable_is_told() -> None:
     """It would do nothing in silence."""
     with serving("--pod", POD, "--listen", "127.0.0.1:0", KVSYNC_POLICI="cost") as (process, _):
         process.terminate()
-        _, err = process.communicate(timeout=WITHIN_S)
+        _, err = process.communicate(timeout=PATIENCE_S)
         assert "KVSYNC_POLICI" in err
 
 
@@ -120,7 +162,7 @@ def test_everything_may_come_from_environment_and_file(tmp_path: Path) -> None:
     path.write_text('listen = "127.0.0.1:0"\npolicy = "random"\n', encoding="utf-8")
     with (
         serving(KVSYNC_PODS=POD, KVSYNC_CONFIG=str(path)) as (_, ready),
-        urllib.request.urlopen(f"{ready['http']}/v1/stats", timeout=WITHIN_S) as response,
+        urllib.request.urlopen(f"{ready['http']}/v1/stats", timeout=PATIENCE_S) as response,
     ):
         assert json.load(response)["policy"] == "random"
 
@@ -132,14 +174,14 @@ def test_off_loopback_it_wants_a_token(tmp_path: Path) -> None:
     token.write_text("correct-horse\n", encoding="ascii")
     with serving("--pod", POD, "--listen", "0.0.0.0:0", "--token-file", str(token)) as (process, ready):
         with pytest.raises(urllib.error.HTTPError) as caught:
-            urllib.request.urlopen(f"{ready['http']}/v1/pods", timeout=WITHIN_S)
+            urllib.request.urlopen(f"{ready['http']}/v1/pods", timeout=PATIENCE_S)
         assert caught.value.code == 401
         caught.value.close()
         request = urllib.request.Request(f"{ready['http']}/v1/pods", headers={"Authorization": "Bearer correct-horse"})
-        with urllib.request.urlopen(request, timeout=WITHIN_S) as response:
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as response:
             assert response.status == 200
         process.terminate()
-        _, err = process.communicate(timeout=WITHIN_S)
+        _, err = process.communicate(timeout=PATIENCE_S)
         assert "correct-horse" not in err
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 from tests.integration.serve_helpers import BLOCK, MODEL, Daemon, daemon, make_pod, until
+from tests.patience import PATIENCE_S
 
 from kvsync.testing.fake_pod import FakePod
 from kvsync.tokens import encode
@@ -79,7 +80,7 @@ def test_pieces_arrive_before_the_end() -> None:
         async with FakePod(gate=gate) as pod, daemon(make_pod("a", pod.url)) as here:
             async with here.client.post(f"{here.url}{PATH}", json=STREAMED) as response:
                 for word in pod.words:
-                    piece = await asyncio.wait_for(response.content.readuntil(b"\n\n"), 30)
+                    piece = await asyncio.wait_for(response.content.readuntil(b"\n\n"), PATIENCE_S)
                     assert json.loads(piece.removeprefix(b"data: "))["choices"][0]["text"] == word
                     load = here.parts.router.loads.load(here.parts.pods["a"].engines[0], 0.0, rate=1.0)
                     assert (load.waiting, load.running) == (0, 1)
@@ -221,7 +222,7 @@ def test_a_client_that_goes_away_ends_the_request_at_the_pod(asked: dict[str, An
             request = asyncio.create_task(_read(here.client, f"{here.url}{PATH}", asked))
             await until(lambda: bool(pod.requests))
             request.cancel()
-            await asyncio.wait_for(pod.cancelled.wait(), 30)
+            await asyncio.wait_for(pod.cancelled.wait(), PATIENCE_S)
             await until(lambda: "requests=0" in repr(here.parts.router.loads))
             assert (await here.scrape())['kvsync_cancelled_total{pod="a"}'] == 1
 
@@ -362,6 +363,9 @@ def test_pods_without_events_keep_a_conversation_together() -> None:
 
     async def story() -> None:
         async with FakePod() as pod, daemon(*(make_pod(name, pod.url, events=None) for name in "abcd")) as here:
+            await until(lambda: all(here.parts.health.is_up(name) for name in "abcd"))
+            now = here.parts.clock()
+            here.parts.clock = lambda: now  # own picks are believed for a while only
             said = []
             for _ in range(3):
                 async with here.client.post(f"{here.url}{PATH}", json=ASKED) as response:

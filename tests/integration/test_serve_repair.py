@@ -6,14 +6,23 @@ import asyncio
 from itertools import count
 from typing import Any
 
+import pytest
 from tests.integration.serve_helpers import until
 from tests.integration.test_serve_engine import CHAT, MODEL, Daemon, engine, following
+from tests.patience import PATIENCE_S
 
+from kvsync.serve import repair
 from kvsync.types import Engine, Trust
 
 A = Engine("a")
 ASK = [{"role": "user", "content": "Why is the sky blue? " * 40}]
 SHORT = [{"role": "user", "content": "Why?"}]
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine may take its time to tell its release: one that takes too long is not asked again for a minute."""
+    monkeypatch.setattr(repair, "ASK_TIMEOUT_S", PATIENCE_S)
 
 
 async def repairs(here: Daemon) -> float:
@@ -24,7 +33,7 @@ async def repairs(here: Daemon) -> float:
 
 async def able(here: Daemon) -> None:
     """Ask something new until the pod's release is known, which the first request that could mend sets off."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         for number in count():
             if await repairs(here):
                 return

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from tests.integration.serve_helpers import MODEL, daemon, make_pod, until
 from tests.integration.test_serve_engine import Daemon, engine, following
+from tests.patience import PATIENCE_S
 
 from kvsync.engine.metrics import exposition
 from kvsync.engine.options import EngineOptions
@@ -138,7 +139,7 @@ def test_a_page_that_says_nothing_is_told(page: bytes | None, problem: str) -> N
                 signals = (await here.get("/v1/pods"))[1]["pods"][0]["signals"]
                 return str(signals and signals["problem"])
 
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(PATIENCE_S):
                 while problem not in await told():  # noqa: ASYNC110  (nobody tells when it has been asked)
                     await asyncio.sleep(0.02)
             assert here.parts.health.is_up("a")

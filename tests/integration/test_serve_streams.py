@@ -15,7 +15,7 @@ import pytest
 from tests.integration.ports import free_ports
 from tests.integration.serve_helpers import until
 from tests.integration.stream_helpers import in_time
-from tests.integration.test_serve_engine import CAUGHT_UP_S, Daemon, following
+from tests.integration.test_serve_engine import Daemon, following
 
 from kvsync.fleet import Pod
 from kvsync.testing.model import ModelIndex
@@ -77,7 +77,7 @@ def publishing(name: str, ranks: int = 1, topic: bytes = b"kv-events") -> Iterat
 async def caught_up(here: Daemon, published: Published, number: int, rank: int = 0) -> Any:
     """The dump of a rank once the number is applied."""
     engine = Engine(published.pod.name, rank)
-    await until(lambda: here.applied(engine) == number, within=CAUGHT_UP_S)
+    await until(lambda: here.applied(engine) == number)
     await until(lambda: here.parts.health.is_up(engine.pod))
     return await here.get(f"{here.url}/v1/blocks?pod={engine.pod}&rank={rank}")
 
@@ -300,7 +300,7 @@ def test_a_mad_publisher_hurts_only_itself() -> None:
                     pods = {candidate["pod"]: candidate for candidate in (await response.json())["pods"]}
                 assert (pods["honest"]["matched_blocks"], pods["honest"]["trust"]) == (12, "exact")
                 assert pods["mad"]["matched_blocks"] == 0
-                await until(lambda: here.applied(Engine("mad")) == mad.ranks[0].number, within=CAUGHT_UP_S)
+                await until(lambda: here.applied(Engine("mad")) == mad.ranks[0].number)
                 views = {view["pod"]: view for view in (await here.get(f"{here.url}/v1/engines"))["engines"]}
                 assert views["mad"]["blocks"] <= ENTRIES_MAX
                 assert views["mad"]["trust"] == "stale"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from tests.integration.serve_helpers import MODEL, daemon, make_pod, until
+from tests.integration.stream_helpers import NEVER_S
 from tests.unit.tokens.samples import CHATS, TEKKEN, TOOLS, tekken, write_hf, write_vocabulary
 
 from kvsync.errors import TokenizerUnavailable
@@ -26,8 +26,8 @@ from kvsync.tokens.model import ModelSpec
 TEXT = "Many words about a fox and its den. " * 20
 MESSAGES = [{"role": "user", "content": TEXT}]
 
-PATIENT_S = 30.0
-"""The deadline where it is not what is tested: loading takes seconds on a busy machine."""
+PATIENT_S = 60.0
+"""The longest there is, where the deadline is not what is tested: loading takes seconds on a busy machine."""
 
 Answer = Callable[[web.Request], Any]
 
@@ -58,7 +58,7 @@ async def right(request: web.Request) -> web.Response:
 
 async def hang(request: web.Request) -> web.Response:
     """Takes the request and never answers."""
-    await asyncio.sleep(60)
+    await asyncio.Event().wait()
     raise AssertionError
 
 
@@ -180,11 +180,11 @@ def test_an_empty_prompt_is_refused() -> None:
 @pytest.mark.parametrize(
     ("answer", "engine_s", "deadline_s", "reason"),
     [
-        (hang, 30.0, 0.25, "tokenizer_deadline"),
+        (hang, PATIENT_S, 0.25, "tokenizer_deadline"),
         (hang, 0.25, PATIENT_S, "tokenizer_unavailable"),
         (drip, 0.25, PATIENT_S, "tokenizer_unavailable"),
-        (fail, 30.0, PATIENT_S, "tokenizer_unavailable"),
-        (elsewhere, 30.0, PATIENT_S, "tokenizer_unavailable"),
+        (fail, PATIENT_S, PATIENT_S, "tokenizer_unavailable"),
+        (elsewhere, PATIENT_S, PATIENT_S, "tokenizer_unavailable"),
     ],
 )
 def test_an_engine_that_does_not_tokenize_costs_a_request_its_match_only(
@@ -203,14 +203,12 @@ def test_an_engine_that_does_not_tokenize_costs_a_request_its_match_only(
                 tokenize_seconds=deadline_s,
             ) as here,
         ):
-            begun = time.monotonic()
             slow = asyncio.create_task(here.post("/v1/route", {"model": MODEL, "prompt": TEXT}))
             others = [here.post("/v1/score", {"model": "other", "prompt": TEXT}) for _ in range(5)]
             assert [status for status, _ in await asyncio.gather(*others, here.get("/healthz"))] == [200] * 6
             status, routed = await slow
             assert (status, routed["pod"]) == (200, "a")
             assert routed["degraded"]["reason"] == reason
-            assert time.monotonic() - begun < 20
             status, _ = await here.post("/v1/completions", {"model": MODEL, "prompt": TEXT})
             counted = await here.scrape()
             assert status == 200
@@ -228,7 +226,8 @@ def test_engines_are_asked_in_place_of_the_pods_own_address() -> None:
     async def story() -> None:
         async with engine(right) as a, engine(right) as b, engine(wrong) as c:
             pods = [make_pod("a", a), make_pod("b", b), make_pod("c", c)]
-            async with daemon(*pods, tokenizers={MODEL: {"kind": "remote"}}, tokenize_seconds=PATIENT_S) as here:
+            flags: Any = {"tokenizers": remote(seconds=PATIENT_S), "tokenize_seconds": PATIENT_S}
+            async with daemon(*pods, **flags) as here:
                 here.hold("b", list(map(ord, TEXT)))
                 for _ in range(9):
                     status, answer = await here.post("/v1/score", {"model": MODEL, "messages": MESSAGES})
@@ -244,22 +243,22 @@ def test_engines_are_asked_in_place_of_the_pods_own_address() -> None:
 def test_the_client_of_engines_keeps_time_and_follows_nobody() -> None:
     """A hanging, dripping, failing and redirecting engine each end in one clear error, in time."""
 
-    async def ask(url: str) -> str:
-        spec = ModelSpec(base=MODEL, kind="remote", endpoints=(url,), timeout_seconds=0.3)
+    async def ask(url: str, seconds: float = PATIENT_S) -> str:
+        spec = ModelSpec(base=MODEL, kind="remote", endpoints=(url,), timeout_seconds=seconds)
         backend = open_backend(spec)
-        begun = time.monotonic()
         try:
             with pytest.raises(TokenizerUnavailable) as caught:
                 await asyncio.to_thread(backend.encode, "hi")
-            assert time.monotonic() - begun < 20
             return str(caught.value)
         finally:
             backend.close()
 
     async def story() -> None:
-        for answer, named in ((hang, "imed out"), (drip, "no answer in time"), (fail, "500: out of memory")):
+        for answer, named in ((hang, "imed out"), (drip, "no answer in time")):
             async with engine(answer) as url:
-                assert named in await ask(url)
+                assert named in await ask(url, 0.3)
+        async with engine(fail) as url:
+            assert "500: out of memory" in await ask(url)
         async with engine(elsewhere) as url:
             assert "answered 307" in await ask(url)
         assert "127.0.0.1:1" in await ask("http://127.0.0.1:1")
@@ -278,7 +277,13 @@ def test_an_engine_gets_the_token_of_its_file(tmp_path: Path) -> None:
 
     async def story() -> None:
         async with engine(look) as url:
-            spec = ModelSpec(base=MODEL, kind="remote", endpoints=(url,), token_file=tmp_path / "token")
+            spec = ModelSpec(
+                base=MODEL,
+                kind="remote",
+                endpoints=(url,),
+                token_file=tmp_path / "token",
+                timeout_seconds=PATIENT_S,
+            )
             backend = open_backend(spec)
             assert list(await asyncio.to_thread(backend.encode, "hi")) == [104, 105]
             backend.close()
@@ -287,8 +292,11 @@ def test_an_engine_gets_the_token_of_its_file(tmp_path: Path) -> None:
     asyncio.run(story())
 
 
-def test_a_missing_tokenizer_stops_neither_the_daemon_nor_other_models(tmp_path: Path) -> None:
+def test_a_missing_tokenizer_stops_neither_the_daemon_nor_other_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The daemon starts; requests of that model are routed by load, and /v1/stats says why."""
+    monkeypatch.setattr("kvsync.serve.tokenizing.BROKEN_SECONDS", NEVER_S)
 
     async def story() -> None:
         tokenizers = {MODEL: {"base": str(tmp_path / "gone")}, "other": {"base": str(write_hf(tmp_path))}}

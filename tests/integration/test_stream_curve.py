@@ -10,6 +10,7 @@ import pytest
 import zmq
 from tests.integration.engine_helpers import engine_beside as engine
 from tests.integration.stream_helpers import ENGINE, QUICK, QUICK_SEQUENCE, wait_for, wait_until
+from tests.patience import PATIENCE_S
 
 from kvsync.index import Index
 from kvsync.stream.endpoints import Source
@@ -41,7 +42,7 @@ def test_events_and_replays_come_through(keys: tuple[Path, bytes]) -> None:
             body = json.dumps({"model": "simulated", "prompt": prompt, "max_tokens": 1}).encode()
             headers = {"Content-Type": "application/json"}
             request = urllib.request.Request(f"{ready['http']}/v1/completions", data=body, headers=headers)
-            urllib.request.urlopen(request, timeout=20).close()
+            urllib.request.urlopen(request, timeout=PATIENCE_S).close()
 
         complete("before " * 50)
         curve = Curve(zmq.curve_keypair()[1], public)

@@ -21,7 +21,7 @@ import zmq.asyncio
 from tests.integration.engine_helpers import engine_process
 from tests.integration.ports import free_ports
 from tests.integration.serve_helpers import until
-from tests.integration.stream_helpers import FLOWING_S, QUICK, in_time
+from tests.integration.stream_helpers import FLOWING_S, NEVER_S, QUICK, in_time
 
 from kvsync.index import Index
 from kvsync.stream.endpoints import Source
@@ -32,12 +32,12 @@ from kvsync.types import Engine, Trust
 
 MODEL = "simulated"
 POD = "pod"
-WELL_S = 20.0
 SMALL = ("--prefill-rate", "1e7", "--decode-rate", "1e4", "--answer-tokens", "8", "--block-size", "4", "--blocks", "64")
 # Connections are tried again within a fifth of a second. The promise for an idle engine is `probe_idle_s`, ten seconds
 # unless set: here it is two, so that a test need not wait for nine.
 PROBE_IDLE_S = 2.0
-PROBING = replace(QUICK, sequence=SequenceOptions(replay_timeout_s=1.0, probe_idle_s=PROBE_IDLE_S), reconnect_max_s=0.2)
+SEQUENCE = SequenceOptions(replay_timeout_s=NEVER_S, probe_idle_s=PROBE_IDLE_S)
+PROBING = replace(QUICK, sequence=SEQUENCE, reconnect_max_s=0.2)
 
 
 @dataclass(slots=True)
@@ -123,8 +123,7 @@ class Scene:
             lambda: all(
                 (status := self.streams.status()[Engine(POD, rank)]).connected and status.state == "live"
                 for rank in ranks
-            ),
-            within=WELL_S,
+            )
         )
 
     async def ask(self, ready: Ready, *numbers: int, model: str = MODEL, rank: int = 0) -> None:
@@ -145,7 +144,7 @@ class Scene:
         async with self.client.get(f"{ready.http}/debug/blocks") as answer:
             ranks = (await answer.json())["ranks"]
         for rank, truth in ranks.items():
-            await until(partial(self.is_truly, Engine(POD, int(rank)), truth["media"]), within=WELL_S)
+            await until(partial(self.is_truly, Engine(POD, int(rank)), truth["media"]))
         in_time(what, self.since, limit_s)
 
     def is_truly(self, engine: Engine, media: dict[str, Any]) -> bool:
@@ -243,7 +242,7 @@ def test_a_buffer_that_wrapped_is_partial_until_a_clear() -> None:
             await here.ask(ready, *range(8))
             here.follow(ready)
             await here.connected(ready)
-            await until(lambda: here.index.trust(Engine(POD)) is Trust.PARTIAL, within=WELL_S)
+            await until(lambda: here.index.trust(Engine(POD)) is Trust.PARTIAL)
             in_time("partial after a wrapped buffer", here.since)
             async with here.client.post(f"{ready.http}/reset_prefix_cache") as answer:
                 assert answer.status == 200
@@ -264,7 +263,7 @@ def test_an_engine_without_a_replay_port() -> None:
             await here.equals(old, "first contact")
             await old.kill()
             async with engine("--seed", "1", at=old) as new:
-                await until(lambda: here.streams.status()[Engine(POD)].reconnects == 1, within=WELL_S)
+                await until(lambda: here.streams.status()[Engine(POD)].reconnects == 1)
                 assert here.index.trust(Engine(POD)) is Trust.STALE
                 await here.ask(new, 10)
                 await here.equals(new, "killed and started again, no replay port")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from tests.integration.ports import free_ports
 from tests.integration.stream_helpers import (
     BLOCK,
     ENGINE,
     MODEL,
+    NEVER_S,
     QUICK,
+    Clock,
     batch,
     batches,
     held,
@@ -23,6 +27,7 @@ from tests.integration.stream_helpers import (
 from kvsync.index import Index
 from kvsync.stream.endpoints import Source
 from kvsync.stream.options import SequenceOptions
+from kvsync.stream.status import StreamStatus
 from kvsync.stream.subscriber import Subscriber
 from kvsync.testing.publisher import ScriptedPublisher, number_bytes
 from kvsync.testing.wire import Cleared, Removed, Stored, encode_batch
@@ -30,8 +35,13 @@ from kvsync.types import Trust
 
 FRAME_BYTES_MAX = 10_000
 TOO_LARGE = bytes(FRAME_BYTES_MAX + 1)
-IMPATIENT = replace(QUICK, sequence=SequenceOptions(replay_timeout_s=0.6, replay_attempts=2, probe_idle_s=600.0))
-PROBING = replace(QUICK, sequence=SequenceOptions(replay_timeout_s=1.0, probe_idle_s=0.4))
+TIMEOUT_S = 0.6
+IMPATIENT = replace(
+    QUICK, sequence=SequenceOptions(replay_timeout_s=TIMEOUT_S, replay_attempts=2, probe_idle_s=NEVER_S)
+)
+"""For a clock of the test's own: no answer is late before the test lets time pass."""
+
+PROBING = replace(QUICK, sequence=SequenceOptions(replay_timeout_s=NEVER_S, probe_idle_s=0.4))
 NARROW = replace(QUICK, frame_bytes_max=FRAME_BYTES_MAX)
 
 
@@ -51,6 +61,18 @@ def follow(
     wait_until(subscriber, lambda status: status.applied == count - 1 and status.state == "live")
     assert held(index) == holds(count)
     assert index.trust(ENGINE) is Trust.EXACT
+
+
+def wait_out(subscriber: Subscriber, clock: Clock, condition: Callable[[StreamStatus], object]) -> None:
+    """
+    Let answers be late until an engine's status fulfils the condition.
+    """
+
+    def is_so() -> bool:
+        clock.now += TIMEOUT_S / 10
+        return bool(condition(subscriber.status()[ENGINE]))
+
+    wait_for(is_so, lambda: subscriber.status()[ENGINE])
 
 
 @pytest.mark.parametrize("topic_in_replay", [False, True])
@@ -315,11 +337,14 @@ def test_a_lost_tail_is_found_by_a_probe() -> None:
 
 def test_half_an_answer_is_resumed() -> None:
     """An answer that stops half-way is asked for again from where it stopped until it is whole."""
-    with ScriptedPublisher() as publisher, Index() as index, Subscriber(index, IMPATIENT) as subscriber:
+    clock = Clock()
+    with ScriptedPublisher() as publisher, Index() as index, Subscriber(index, IMPATIENT, clock=clock) as subscriber:
         publisher.publish_all(batches(7))
         publisher.answer_max = 3
         subscriber.add(source(publisher))
-        wait_until(subscriber, lambda status: status.applied == 6)
+        for last in (2, 4, 6):
+            wait_until(subscriber, lambda status, last=last: status.applied == last)  # type: ignore[misc]
+            clock.now += TIMEOUT_S
         assert held(index) == holds(7)
         assert index.trust(ENGINE) is Trust.EXACT
         assert publisher.asked[:3] == [0, 2, 4]
@@ -339,12 +364,14 @@ def test_a_hole_inside_an_answer_is_asked_for_again() -> None:
 
 def test_a_lost_end_marker_costs_nothing() -> None:
     """An answer without its end marker is whole all the same."""
-    with ScriptedPublisher() as publisher, Index() as index, Subscriber(index, IMPATIENT) as subscriber:
+    clock = Clock()
+    with ScriptedPublisher() as publisher, Index() as index, Subscriber(index, IMPATIENT, clock=clock) as subscriber:
         publisher.publish_all(batches(4))
         publisher.ends = False
         subscriber.add(source(publisher))
         publisher.wait_for_subscriber()
-        wait_until(subscriber, lambda status: status.applied == 3 and status.state == "live")
+        wait_until(subscriber, lambda status: status.applied == 3)
+        wait_out(subscriber, clock, lambda status: status.state == "live")
         publisher.publish(batch(4))
         wait_until(subscriber, lambda status: status.applied == 4)
         assert held(index) == holds(5)
@@ -353,12 +380,13 @@ def test_a_lost_end_marker_costs_nothing() -> None:
 
 def test_no_answer_to_a_replay_lets_the_stream_go_on() -> None:
     """A replay port that never answers is given up after a while: the live frames that waited apply over the gap."""
-    with ScriptedPublisher() as publisher, Index() as index, Subscriber(index, IMPATIENT) as subscriber:
+    clock = Clock()
+    with ScriptedPublisher() as publisher, Index() as index, Subscriber(index, IMPATIENT, clock=clock) as subscriber:
         follow(index, subscriber, publisher, count=3)
         publisher.silent = True
         publisher.publish(batch(3), live=False)
         publisher.publish(batch(4))
-        wait_until(subscriber, lambda status: status.applied == 4)
+        wait_out(subscriber, clock, lambda status: status.applied == 4)
         assert held(index) == [1, 2, 3, 5]
         assert index.trust(ENGINE) is Trust.STALE
         assert subscriber.status()[ENGINE].replay_available is False
@@ -366,13 +394,12 @@ def test_no_answer_to_a_replay_lets_the_stream_go_on() -> None:
 
 def test_a_dead_replay_port_lets_the_stream_go_on() -> None:
     """A replay endpoint where nobody listens is no more than no answer."""
-    with ScriptedPublisher() as publisher, Index() as index, Subscriber(index, IMPATIENT) as subscriber:
-        with ScriptedPublisher() as gone:
-            dead = gone.replay
+    clock, dead = Clock(), f"tcp://127.0.0.1:{free_ports(1)}"
+    with ScriptedPublisher() as publisher, Index() as index, Subscriber(index, IMPATIENT, clock=clock) as subscriber:
         subscriber.add(Source(ENGINE, MODEL, publisher.events, dead))
         publisher.wait_for_subscriber()
         publisher.publish_all(batches(3))
-        wait_until(subscriber, lambda status: status.applied == 2 and status.replay_available is False)
+        wait_out(subscriber, clock, lambda status: status.applied == 2 and status.replay_available is False)
         assert held(index) == holds(3)
         assert index.trust(ENGINE) is Trust.EXACT
 
@@ -413,8 +440,7 @@ def test_junk_in_an_answer_is_dropped_and_counted() -> None:
 
 def test_a_publisher_that_connects_is_followed_by_binding() -> None:
     """With bind=1 the engine connects to us, and no batch after its subscription is lost."""
-    with ScriptedPublisher() as free:
-        events = free.events
+    events = f"tcp://127.0.0.1:{free_ports(1)}"
     with Index() as index, Subscriber(index, QUICK) as subscriber:
         subscriber.add(Source(ENGINE, MODEL, events, bind=True))
         with ScriptedPublisher(events=events, connect=True, replay=None) as publisher:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import cast
 
 import pytest
+from tests.patience import PATIENCE_S
 from tests.unit.engine.load import make_request
 
 from kvsync.engine.events import AllBlocksCleared, CacheEvent
@@ -50,7 +51,7 @@ def run(
             reset_events=when,
         )
         work = asyncio.create_task(rank.run())
-        await asyncio.wait_for(scenario(rank, recorder), 10)
+        await asyncio.wait_for(scenario(rank, recorder), PATIENCE_S)
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
 

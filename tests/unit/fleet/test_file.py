@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+from tests.patience import PATIENCE_S
 
 from kvsync.errors import ConfigError
 from kvsync.fleet import FilePods, Pod
@@ -160,7 +161,7 @@ def test_a_mounted_config_map_is_followed(tmp_path: Path) -> None:
         assert len(source.current()) == 2
         (tmp_path / "new").symlink_to("2")
         os.replace(tmp_path / "new", tmp_path / "data")  # noqa: PTH105  (as the kubelet does it: rename over the link)
-        await asyncio.wait_for(told.wait(), 5)
+        await asyncio.wait_for(told.wait(), PATIENCE_S)
         assert source.current() == {}
         await source.close()
         await source.close()

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from tests.integration.serve_helpers import make_pod
+from tests.patience import PATIENCE_S
 
 from kvsync.errors import ConfigError, TokenizeError, TokenizerUnavailable
 from kvsync.serve import tokenizing as room
@@ -77,7 +78,7 @@ class Stage:
 
     @asynccontextmanager
     async def tokenizing(
-        self, *models: str, seconds: float = 20.0, bases: Mapping[str, str] | None = None
+        self, *models: str, seconds: float = PATIENCE_S, bases: Mapping[str, str] | None = None
     ) -> AsyncIterator[Tokenizing]:
         """The daemon's tokenizers; `bases` where they are not the models' own."""
         named = bases or {model: model for model in models or ("m", "n")}
@@ -105,11 +106,9 @@ async def reason(made: Tokenizing, text: str, model: str = "m") -> NoTokens:
 
 async def until(holds: Callable[[], bool]) -> None:
     """Wait for threads."""
-    for _ in range(20_000):
-        if holds():
-            return
-        await asyncio.sleep(0.001)
-    pytest.fail("the threads did not get there")
+    async with asyncio.timeout(PATIENCE_S):
+        while not holds():  # noqa: ASYNC110  (threads tell nobody)
+            await asyncio.sleep(0.001)
 
 
 def test_texts_and_chats_are_tokenized_by_the_models_own(stage: Stage) -> None:
@@ -201,7 +200,7 @@ def test_a_slow_text_ends_at_its_deadline_and_holds_up_nobody(stage: Stage) -> N
         async with stage.tokenizing(seconds=0.05) as made:
             slow = asyncio.create_task(reason(made, "wait"))
             await asyncio.sleep(0)
-            made.seconds = 20.0
+            made.seconds = PATIENCE_S
             assert list(await made.tokens("n", [POD], Text("a", False))) == [97]
             assert (await slow).reason == "tokenizer_deadline"
             made.backends.evict_all()
@@ -223,7 +222,7 @@ def test_a_load_goes_on_after_the_deadline_of_who_caused_it(stage: Stage) -> Non
             assert {error.reason for error in errors} == {"tokenizer_deadline"}
             gate.set()
             await until(lambda: made.backends.loaded_keys() != [])
-            made.seconds = 20.0
+            made.seconds = PATIENCE_S
             assert list(await made.tokens("m", [POD], Text("a", False))) == [97]
 
     asyncio.run(story())

@@ -15,13 +15,14 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from tests.patience import PATIENCE_S
 
 from kvsync.tokens import cache as cache_module
 from kvsync.tokens.cache import BackendCache, CachedBackend, cache_key_for
 from kvsync.tokens.model import ModelSpec
 
 THREADS = 64
-WAIT_S = 20.0
+WAIT_S = PATIENCE_S
 SEED = 20_261_124
 
 A, B, C = (ModelSpec(base=name, kind="dummy") for name in "abc")

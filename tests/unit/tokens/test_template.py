@@ -11,6 +11,7 @@ from typing import Any
 import jinja2
 import jinja2.sandbox
 import pytest
+from tests.patience import PATIENCE_S
 from tests.unit.tokens.samples import CHATML, CHATS, PARTS, TOOLS
 
 from kvsync.errors import ConfigError, TokenizeError
@@ -250,5 +251,5 @@ def test_a_templates_chats_are_rendered_one_behind_the_other() -> None:
     made = ChatTemplate("{{ strftime_now('%Y') }}{{ raise_exception('no') if tools }}", where="m", now=now)
     with pytest.raises(TokenizeError, match="no"):
         made.render(Chat([], tools=[{"function": {"name": "f"}}]))
-    others[0].join(20)
+    others[0].join(PATIENCE_S)
     assert (waited, others[0].is_alive()) == ([True], False)

@@ -30,7 +30,16 @@ NAMESPACE = "engines"
 MODEL_LABEL = "model.aibrix.ai/name"
 EVENTS_LABEL = "model.aibrix.ai/kv-events-enabled"
 PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
-OPTIONS = KubernetesOptions(namespaces=(NAMESPACE,), pause_first_s=0.02, pause_max_s=0.2, page_pods=7, open_s=10)
+OPTIONS = KubernetesOptions(
+    namespaces=(NAMESPACE,),
+    connect_s=PATIENCE_S,
+    answer_s=PATIENCE_S,
+    pause_first_s=0.02,
+    pause_max_s=0.2,
+    page_pods=7,
+    open_s=PATIENCE_S,
+)
+"""However slow the server, it is not out of reach before it is."""
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.integration.engine_helpers import engine_beside as engine
 from tests.integration.fleet_helpers import EVENTS_LABEL, MODEL_LABEL, NAMESPACE, PODS, Cluster
 from tests.integration.serve_helpers import MODEL, daemon, make_pod
-from tests.integration.test_fleet_process import ask, first_findings, flags, places, until
+from tests.integration.test_fleet_process import ask, flags, only_finding, places, until
 from tests.integration.test_serve_process import refused, serving
 from tests.patience import PATIENCE_S
 
@@ -72,7 +72,7 @@ def test_bad_descriptions_are_told_and_concern_nobody_else(tmp_path: Path) -> No
         with serving(*flags(server.kubeconfig()), "--pods-file", str(file)) as (process, ready):
             url = ready["http"]
             until(lambda: pods_of(url) == {f"{NAMESPACE}/good": True})
-            until(lambda: len(ask(url, "/v1/engines")[1]["findings"]) > len(ODD) + FILE.count("\n  - "))
+            until(lambda: len(ask(url, "/v1/engines")[1]["findings"]) == len(ODD) + 1 + FILE.count("\n  - "))
             findings = ask(url, "/v1/engines")[1]["findings"]
             by_pod = {finding["about"].removeprefix(f"{NAMESPACE}/"): finding for finding in findings}
             assert {name for name, finding in by_pod.items() if finding["reason"] == "bad_pod"} == set(ODD)
@@ -108,7 +108,7 @@ def test_a_kubeconfig_without_a_cluster_is_told_by_the_daemon(tmp_path: Path) ->
     empty = tmp_path / "empty.kubeconfig"
     empty.write_text("apiVersion: v1\nkind: Config\n")
     with serving(*flags(empty)) as (_, ready):
-        assert [finding["reason"] for finding in first_findings(ready["http"])] == ["config"]
+        assert only_finding(ready["http"], "config")
 
 
 def test_no_rights_and_a_wrong_namespace_are_told_by_the_daemon(tmp_path: Path) -> None:
@@ -119,8 +119,7 @@ def test_no_rights_and_a_wrong_namespace_are_told_by_the_daemon(tmp_path: Path) 
             (server.kubeconfig(), "no_pods", "check the namespace"),
         ):
             with serving(*flags(kubeconfig)) as (_, ready):
-                (finding,) = first_findings(ready["http"])
-                assert (finding["reason"], remedy in finding["text"]) == (reason, True)
+                assert remedy in only_finding(ready["http"], reason)["text"]
 
 
 def test_odd_names_of_engines_get_out_escaped() -> None:

@@ -13,7 +13,7 @@ from random import Random
 
 import pytest
 from tests.integration.fleet_helpers import NAMESPACE, OPTIONS, Cluster, Container, Followed, become, following
-from tests.integration.stream_helpers import holds
+from tests.integration.stream_helpers import holds, wait_for
 
 from kvsync.fleet.kubernetes import KubernetesOptions, KubernetesPods
 from kvsync.testing.apiserver.process import ApiServerProcess
@@ -202,7 +202,7 @@ def test_nothing_is_left_of_pods_that_went(server: ApiServerProcess) -> None:
     threads_before = threading.active_count()
     first, second = asyncio.run(story())
     assert is_like(first, second)
-    assert threading.active_count() <= threads_before
+    wait_for(lambda: threading.active_count() <= threads_before, threading.enumerate)
     cluster.api.close()
 
 

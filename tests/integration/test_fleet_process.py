@@ -65,11 +65,20 @@ def until(true: Callable[[], bool], within_s: float = PATIENCE_S) -> float:
     return time.monotonic() - began
 
 
-def first_findings(url: str) -> list[dict[str, Any]]:
-    """What the daemon has to tell, once it has something: it answers before its first look is over."""
-    until(lambda: bool(ask(url, "/v1/engines")[1]["findings"]))
-    told: list[dict[str, Any]] = ask(url, "/v1/engines")[1]["findings"]
-    return told
+def only_finding(url: str, reason: str) -> dict[str, Any]:
+    """
+    What the daemon has to tell, once it is this alone.
+
+    It answers before its first look is over, and a server that is slow is out of reach at first.
+    """
+    told: list[dict[str, Any]] = []
+
+    def is_told() -> bool:
+        told[:] = ask(url, "/v1/engines")[1]["findings"]
+        return [finding["reason"] for finding in told] == [reason]
+
+    until(is_told)
+    return told[0]
 
 
 def ups(url: str) -> dict[str, bool]:

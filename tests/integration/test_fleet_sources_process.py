@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import zmq
 from tests.integration.engine_helpers import engine_beside as engine
-from tests.integration.test_fleet_process import ask, first_findings, until
+from tests.integration.test_fleet_process import ask, only_finding, until
 from tests.integration.test_serve_process import serving
 
 MODEL = "simulated"
@@ -65,8 +65,8 @@ def test_a_name_that_is_nobodys_is_told() -> None:
     """The daemon runs, says so, and looks again."""
     pattern = f"name=e,http=http://nobody.invalid:8000,model={MODEL}"
     with serving("--pods-dns", pattern, "--listen", "127.0.0.1:0") as (_, ready):
-        (finding,) = first_findings(ready["http"])
-        assert (finding["source"], finding["about"], finding["reason"]) == ("dns", "nobody.invalid", "lookup")
+        finding = only_finding(ready["http"], "lookup")
+        assert (finding["source"], finding["about"]) == ("dns", "nobody.invalid")
         assert ask(ready["http"], "/healthz")[0] == 200
 
 

@@ -30,9 +30,9 @@
  * trust says so; it never says `exact` of something untrue (csrc/src/index.h: step by step). A broken invariant of our own
  * stops the process: an index that might lie is worth nothing.
  *
- * Memory. Pointers passed in are borrowed for the call, and must not be NULL where that is not said to mean something: some
- * functions answer KVS_ERR_ARGUMENT, none promises to. What a function hands out names its free function. Text is UTF-8 with
- * an explicit length and is not NUL-terminated, unless it is said to be. */
+ * Memory. Pointers passed in are borrowed for the call, and must not be NULL where that is not said to mean something;
+ * KVS_ERR_ARGUMENT answers it only where a comment says so. What a function hands out names its free function. Text is UTF-8
+ * with an explicit length and is not NUL-terminated, unless it is said to be. */
 #ifndef KVSYNC_H
 #define KVSYNC_H
 
@@ -408,7 +408,7 @@ size_t kvs_tokens_read(const char *text, size_t text_bytes, uint32_t *tokens, si
 /* One engine's record as bytes, and its status, both as of one moment; free the bytes with kvs_bytes_free. Readers go on
  * meanwhile, other writers wait. The bytes depend on the index's seed, and have no checksum.
  * KVS_ERR_ENGINE, KVS_ERR_MEMORY.
- * Cost: O(its own entries), about 45 ns each. */
+ * Cost: O(its own entries), some 50 ns each. */
 kvs_status kvs_index_engine_save(kvs_index *index, uint32_t engine, kvs_engine_status *status, uint8_t **bytes,
                                  size_t *count);
 void kvs_bytes_free(uint8_t *bytes);

@@ -1,4 +1,4 @@
-/* Everything one engine holds, listed: for audits, dumps and snapshots. */
+/* Everything one engine holds, listed: for audits and dumps. */
 
 #include <stdlib.h>
 #include <string.h>

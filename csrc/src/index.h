@@ -84,7 +84,7 @@
  *
  * What can fail for memory says so (0, or the NONE of its type) and has then changed nothing. To take away can need memory,
  * too: for the set without that holder (sets.h), or to file what lay behind a block among the heads (runs.h). Work that
- * lowers what is held is `urgent`: it may use a reserve below the ceiling, and fails only where the system has no memory.
+ * lowers what is held is `urgent`: it may use a reserve below the ceiling (life.c), so the ceiling alone hardly stops it.
  * Where memory runs out in the middle, an order of steps in which every one leaves something true does the rest:
  *
  *     while                              what stays                                          trust, at most

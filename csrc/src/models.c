@@ -1,4 +1,4 @@
-/* Models: their names, and the chains that must be hashed and walked for each. */
+/* Models: their names, the chains that must be hashed and walked for each, and what stores teach of them. */
 #include "models.h"
 
 #include <string.h>

@@ -1,4 +1,4 @@
-/* Models by name, and what their engines need hashed. */
+/* Models by name, what their engines need hashed, and what is learned of that. */
 #ifndef KVS_MODELS_H
 #define KVS_MODELS_H
 

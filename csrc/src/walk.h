@@ -27,7 +27,7 @@ struct kvs__alive {
 struct kvs__walk {
   uint32_t block_size; /* 0 = whatever each engine's is (hashes were given) */
   uint8_t dialect;     /* KVS__ANY_DIALECT where the prompt has nothing that dialects show differently */
-  int endless;
+  int endless; /* some engine may match behind a hole: the walk goes on when nobody is alive */
   uint32_t length; /* blocks walked */
   struct kvs__stretch *stretches;
   uint32_t stretches_count;

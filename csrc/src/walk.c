@@ -145,7 +145,8 @@ static int change(struct kvs__asking *asking, struct kvs__walk *walk, uint32_t s
   return 1;
 }
 
-int kvs__walk_run(struct kvs__asking *asking, struct kvs__walk *walk) {
+/* Not inlined: inlined into whoever asks, GCC took 9 to 14 instructions a block more. */
+__attribute__((noinline)) int kvs__walk_run(struct kvs__asking *asking, struct kvs__walk *walk) {
   const struct kvs__runs *runs = &asking->index->runs;
   struct kvs__prompt prompt;
   uint64_t buffer[KVS__RUN_BLOCKS], total;

@@ -22,6 +22,7 @@ from kvsync.serve.snapshots.folder import SnapshotFolder
 from kvsync.serve.snapshots.siblings import Siblings
 from kvsync.stream.bookmark import Bookmark, digest
 from kvsync.stream.subscriber import Subscriber
+from kvsync.testing.ports import hold_port
 from kvsync.testing.publisher import ScriptedPublisher
 from kvsync.types import Trust
 
@@ -114,7 +115,13 @@ def test_an_engine_that_is_not_there_yet_is_not_believed(tmp_path: Path) -> None
     path = tmp_path / "index"
     with ScriptedPublisher() as publisher, saved_while_running(publisher, path):
         publisher.close()
-        with loaded(publisher, path) as (index, subscriber):
+        with (
+            hold_port("127.0.0.1", int(publisher.events.rpartition(":")[2])),
+            loaded(publisher, path) as (
+                index,
+                subscriber,
+            ),
+        ):
             wait_until(subscriber, lambda status: status.error is not None)
             assert index.trust(ENGINE) is Trust.STALE
 

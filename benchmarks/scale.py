@@ -25,6 +25,9 @@ from typing import Any, Final
 from benchmarks.scale_receivers import Daemon, Library, Receiver, child, line_of
 
 CONNECT_S: Final = 120.0
+BEGUN_S: Final = 20.0
+"""A daemon that has just begun asks every pod who it is and how it is; what it costs then is not measured."""
+
 SETTLE_S: Final = 120.0
 QUIET_S: Final = 1.0
 """After the last batch was sent: what is on its way arrives, and only then is the cost read."""
@@ -40,6 +43,7 @@ def run(engines: int, rate: float, seconds: float, *, daemon: bool) -> dict[str,
         receiver = stack.enter_context(following)
         if not wait(lambda: receiver.connected() == engines, CONNECT_S):
             raise TimeoutError(f"not connected within {CONNECT_S} s; are there enough descriptors? `ulimit -Hn`")
+        time.sleep(BEGUN_S if daemon else 0.0)
         receiver.begin()
         wall = time.perf_counter()
         assert sender.stdin is not None

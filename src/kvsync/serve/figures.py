@@ -5,9 +5,10 @@ Metrics that are looked up at the moment of a scrape: pods, load, records, strea
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from operator import attrgetter
 
 from kvsync.index import LAG_BOUNDS_S
-from kvsync.serve.exposition import Series, counter, gauge, histogram, labels
+from kvsync.serve.exposition import Series, counter, counters, gauge, gauges, histogram, labels
 from kvsync.serve.parts import Parts
 from kvsync.serve.ports import MediumView, RecordView, StreamView
 from kvsync.serve.readiness import coverage
@@ -31,6 +32,9 @@ INDEX = (
     ("entries", "Pairs of engine and block held, by medium and group."),
     ("engines", "Engines with a record."),
 )
+
+_turns = attrgetter(*STREAM_KINDS)
+TRUSTS = {trust: tuple(int(trust is level) for level in Trust) for trust in Trust}
 
 NOTHING = ""
 """A line that is none: a moment at which whoever writes the page may rest."""
@@ -67,22 +71,19 @@ def _load_figures(parts: Parts) -> Iterator[str]:
 
 
 def _record_figures(records: Records) -> Iterator[str]:
-    yield from gauge(
+    yield from gauges(
         "kvsync_engine_trust",
         "1 at the trust that the engine's record has, the worst over its media.",
-        (
-            (f'{where},trust="{level.value}"', int(level is record.trust))
-            for where, record in records
-            for level in Trust
-        ),
+        "trust",
+        [level.value for level in Trust],
+        ((where, TRUSTS[record.trust]) for where, record in records),
     )
     yield from _medium_figures([(where, *medium) for where, record in records for medium in record.media.items()])
     orphans = ((where, record.orphans) for where, record in records)
     yield from gauge("kvsync_engine_orphans", "Blocks whose predecessor is not known.", orphans)
-    events = (
-        (f'{where},kind="{kind}"', number) for where, record in records for kind, number in record.counters.items()
-    )
-    yield from counter("kvsync_engine_events", "What became of events.", events)
+    kinds = tuple(records[0][1].counters) if records else ()
+    events = ((where, tuple(record.counters.values())) for where, record in records)
+    yield from counters("kvsync_engine_events", "What became of events.", "kind", kinds, events)
     yield from histogram(
         "kvsync_event_lag_seconds",
         "From the time a batch is stamped with to when it was applied.",
@@ -123,8 +124,8 @@ def _stream_figures(status: Mapping[Engine, StreamView]) -> Iterator[str]:
     yield from counter("kvsync_frames_received", "Frames that came, live and replayed.", received)
     frames = (series for where, view in views for series in _outcomes(where, view))
     yield from counter("kvsync_frames", "Frames by what became of them.", frames)
-    turns = ((f'{where},kind="{kind}"', getattr(view, kind)) for where, view in views for kind in STREAM_KINDS)
-    yield from counter("kvsync_stream", "What happened to an engine's stream.", turns)
+    turns = ((where, _turns(view)) for where, view in views)
+    yield from counters("kvsync_stream", "What happened to an engine's stream.", "kind", STREAM_KINDS, turns)
 
 
 def _outcomes(where: str, view: StreamView) -> Iterator[Series]:

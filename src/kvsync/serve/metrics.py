@@ -14,9 +14,9 @@ from prometheus_client.core import Metric
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-PIECE_LINES = 100
-SLICE_S = 0.004
-REST = 3.0
+PIECE_LINES = 50
+SLICE_S = 0.002
+REST = 19.0
 """How long a rest is, in times of the slice before it."""
 
 _FAST = (0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1)

@@ -17,8 +17,8 @@ ASK_AGAIN_S = 5.0
 ASK_ANEW_S = 15.0
 """After an answer, a fifth more or less by lot; longer in large fleets, to ask about `ASKED_PER_S` in all."""
 
-ASKED_PER_S = 20.0
-ASKED_AT_ONCE = 40
+ASKED_PER_S = 10.0
+ASKED_AT_ONCE = 20
 """Of many that are due at one time, as when all are new."""
 
 _Key = tuple[str, str, str, str]

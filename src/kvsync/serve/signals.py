@@ -29,6 +29,9 @@ from kvsync.types import GPU, Engine
 TURN_S = 0.25
 TIMEOUT_S = 2.0
 POLLS_PER_S = 20.0
+FIRST_POLLS_PER_S = 100.0
+"""Of pods that are new: soon, but not all in one moment."""
+
 AT_ONCE = 16
 ASLEEP_EVERY_S = 1.0
 WITHOUT_METRICS_EVERY_S = 60.0
@@ -116,8 +119,11 @@ class Signals:
         pods = set(self._parts.pods.values())
         for pod in self._pods.keys() - pods:
             del self._pods[pod]
-        for pod in pods - self._pods.keys():  # at once, but not all in one moment
-            self._pods[pod] = PodSignals(due=now + self._random.random() * min(1.0, len(pods) / POLLS_PER_S))
+        new = pods - self._pods.keys()
+        spread_s = 1.0 if len(new) > POLLS_PER_S else len(new) / POLLS_PER_S
+        spread_s = max(spread_s, len(new) / FIRST_POLLS_PER_S)
+        for pod in new:
+            self._pods[pod] = PodSignals(due=now + self._random.random() * spread_s)
         free = AT_ONCE - len(self._polls)
         return sorted(
             (pod for pod, state in self._pods.items() if now >= state.due and not state.asking),

@@ -348,7 +348,9 @@ class Link:
             self._sequence.replay_sent(now)  # it has not, so its time does not run
             self._open_question(now)
         probes = may_probe and self._sequence.wants_probe(now)
-        self._obey(self._sequence.tick(now, may_probe=may_probe), now)
+        instructions = self._sequence.tick(now, may_probe=probes)
+        if instructions or self._question is not None or self._wanted is not None:
+            self._obey(instructions, now)
         return probes
 
     def _look_for_given_up(self, now: float) -> None:

@@ -51,9 +51,6 @@ SOCKETS_PER_ENGINE: Final = 6
 ROOM_MIN: Final = 2
 """Messages that may wait however large they are."""
 
-ASKED_MAX: Final = 3
-"""So many messages in a row are followed by the question whether there are more, at a third of an exception's price."""
-
 _monitor_ids = itertools.count()
 
 Context = zmq.Context[zmq.Socket[bytes]]
@@ -82,6 +79,7 @@ class WatchedSocket:
         self._socket = context.socket(kind)
         self._monitor: zmq.Socket[bytes] | None = None
         self._room = options.queue_frames_max
+        self._usual = 1
         self.connection = Connection()
         try:
             self._configure(rng)
@@ -108,21 +106,28 @@ class WatchedSocket:
         return _is_readable(self._socket)
 
     def receive_burst(self, frames_max: int, bytes_max: int) -> tuple[list[Frames], bool]:
-        """Take messages up to a number and a size, and whether the socket has run dry."""
+        """
+        Take messages up to a number and a size, and whether the socket has run dry.
+
+        To ask whether there are more costs two calls of the system, and to run into the end an exception besides. So it
+        is asked only once there are as many as there were the last time.
+        """
         heard: list[Frames] = []
         size = 0
         while len(heard) < frames_max and size < bytes_max:
             frames = self.receive()
             if frames is None:
+                self._usual = max(1, len(heard))
                 return heard, True
             heard.append(frames)
             taken = size_of(frames)
             size += taken
             if taken * self._room > self._options.queue_bytes_max:
                 self._make_less_room(taken)
-            # Mostly there are few: to ask is cheaper than to run into the end, which is an exception.
-            if len(heard) <= ASKED_MAX and not _is_readable(self._socket):
+            if len(heard) >= self._usual and not _is_readable(self._socket):
+                self._usual = len(heard)
                 return heard, True
+        self._usual = max(1, len(heard))
         return heard, False
 
     def _make_less_room(self, size: int) -> None:

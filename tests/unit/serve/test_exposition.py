@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from kvsync.serve.exposition import counter, gauge, histogram, labels
+from kvsync.serve.exposition import counter, counters, gauge, gauges, histogram, labels
 
 ANY = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r"), max_size=12)
 """The parser splits lines at a carriage return too."""
@@ -55,12 +55,16 @@ def test_buckets_add_up(found: list[tuple[str, tuple[int, ...]]]) -> None:
 def test_a_series_may_have_no_labels() -> None:
     """Then it has no braces either."""
     assert [*gauge("kvsync_x", "It.", [("", 2)])][1:] == ["kvsync_x 2\n"]
-    assert [*histogram("kvsync_y", "It.", (1.0,), [("", (1, 2), 3.5)])][1:] == [
-        'kvsync_y_bucket{le="1.0"} 1\n',
-        'kvsync_y_bucket{le="+Inf"} 3\n',
-        "kvsync_y_count 3\n",
-        "kvsync_y_sum 3.5\n",
-    ]
+
+
+@given(st.dictionaries(ANY, st.tuples(NUMBERS, NUMBERS), max_size=4))
+def test_a_row_is_several_series(rows: dict[str, tuple[float, float]]) -> None:
+    """One for each kind, in order, with the labels of the row."""
+    written = [(labels(pod=pod), values) for pod, values in rows.items()]
+    for write in (counters, gauges):
+        family = read("".join(write("kvsync_x", "It.", "kind", ("a", "b"), written)))
+        seen = {(s.labels["pod"], s.labels["kind"]): s.value for s in family.samples}
+        assert seen == {(pod, kind): values["ab".index(kind)] for pod, values in rows.items() for kind in "ab"}
 
 
 def test_a_family_without_a_series_has_its_headers() -> None:

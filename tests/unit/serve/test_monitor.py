@@ -98,6 +98,7 @@ def test_a_pod_that_hangs_is_not_knocked_at_twice() -> None:
                 monitor.knock()
                 await _turns()
                 assert doors.total == KNOCKS_AT_ONCE
+                assert len(asyncio.all_tasks()) <= MANY + 1
             monitor.cancel()
             await _turns()
 

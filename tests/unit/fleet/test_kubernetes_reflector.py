@@ -123,6 +123,51 @@ def test_expiry_again_and_again_is_waited_out() -> None:
     assert reflector.pause_s() > 0
 
 
+def test_a_list_does_not_prove_that_watches_work() -> None:
+    """A server that lists and expires each watch is asked after longer and longer pauses, until a watch tells something."""
+    reflector = listed("a")
+    pauses = []
+    for _ in range(6):
+        assert not reflector.event(error(410))
+        pauses.append(reflector.pause_s())
+        reflector.page(page("a"))
+        assert reflector.pause_s() == 0
+        reflector.opened()
+    assert pauses[0] == 0
+    assert pauses[-1] > 2 * pauses[1] > 0
+    reflector.event(event("MODIFIED", "a", "101"))
+    assert not reflector.event(error(410))
+    assert reflector.pause_s() == 0
+
+
+def test_a_token_that_always_expires_is_waited_out() -> None:
+    """A list that never comes to its end is not asked for in circles; pages that come are not waited between."""
+    reflector = new()
+    pauses = []
+    for _ in range(6):
+        reflector.page(page("a", token="t"))
+        assert reflector.next() == List("t")
+        assert reflector.pause_s() == 0
+        reflector.failed(GONE)
+        pauses.append(reflector.pause_s())
+    assert pauses[0] == 0
+    assert pauses[-1] > 2 * pauses[1] > 0
+    assert reflector.failures == 6
+
+
+def test_a_right_that_is_missing_for_watches_alone_stays_told() -> None:
+    """Lists go on now and then, so that the pods are right again some time; the trouble is not over with them."""
+    reflector = listed("a")
+    for number in range(1, 9):
+        assert reflector.next() == (List() if number in (4, 7) else Watch("100"))
+        if reflector.next() == List():
+            reflector.page(page("a"))
+            assert reflector.failure is not None
+        reflector.failed(Failure(403, "Forbidden", "cannot watch"))
+        assert reflector.failure is not None
+        assert reflector.failures == number
+
+
 def test_another_error_in_the_stream_goes_on_from_the_version() -> None:
     """After a pause."""
     reflector = listed("a")
@@ -144,7 +189,7 @@ def test_a_watch_that_keeps_failing_gives_way_to_a_list() -> None:
 
 def test_pauses_grow_are_spread_and_end_with_success() -> None:
     """Up to the longest, for ever."""
-    reflector = listed("a")
+    reflector = new()
     pauses = []
     for _ in range(20):
         reflector.failed(BUSY)

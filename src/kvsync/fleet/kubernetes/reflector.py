@@ -9,7 +9,9 @@ What to ask an API server next, given what came of what was asked before: no soc
 What is known stays known until a whole list or an event says otherwise. Pages are put together aside, and count when
 the last has come. A bookmark moves the version on and says nothing of pods. A watch that fails `WATCH_FAILURES_MAX`
 times without a word between is given up for a list: the server may have lost the version (one restored from a
-backup says "too large").
+backup says "too large"). Such a list proves nothing of watches: what was wrong with them stays said, and pauses go on
+growing, until one of them tells something. Else a server that lists and refuses or expires every watch would be asked
+without an end.
 """
 
 from __future__ import annotations
@@ -52,7 +54,8 @@ class Reflector:
     whole list has come at least once.
     """
 
-    # The state: _version None means that a list is due; _pages holds it while it comes.
+    # The state: _version None means that a list is due; _pages holds it while it comes. _is_of_watch says that the last
+    # failure is a watch's, and that no watch has been well since; _is_latest that nothing at all came since it.
 
     def __init__(self, read: Callable[[Mapping[str, Any]], Reading], backoff: Backoff) -> None:
         self.readings: dict[str, Reading] = {}
@@ -64,6 +67,7 @@ class Reflector:
         self._version: str | None = None
         self._continue: str | None = None
         self._pages: dict[str, Reading] = {}
+        self._is_of_watch = self._is_latest = False
 
     def __repr__(self) -> str:
         return f"<Reflector pods={len(self.readings)} next={self.next()} failures={self.failures}>"
@@ -74,7 +78,7 @@ class Reflector:
 
     def pause_s(self) -> float:
         """How long to wait before that."""
-        if self.failure is None or (self.failures == 1 and self.failure.status == GONE):
+        if self.failure is None or not self._is_latest or (self.failures == 1 and self.failure.status == GONE):
             return 0.0
         return max(self._backoff.pause(), self.failure.retry_after_s)
 
@@ -85,13 +89,15 @@ class Reflector:
         if not isinstance(items, list) or version is None:
             self.failed(Failure(200, MALFORMED, "the answer is no list of pods; is the server's address right?"))
             return
+        self._is_latest = False
         for item in items:
             self._put(self._pages, item)
         self._continue = document["metadata"].get("continue") or None
         if self._continue is None:
             self.readings, self._pages, self.is_listed = self._pages, {}, True
             self._version = version
-        self._well()
+            if not self._is_of_watch:
+                self._well()
 
     def opened(self) -> None:
         """A watch was answered: the server is there. Whether it is well shows when the watch tells something."""
@@ -127,12 +133,13 @@ class Reflector:
         """Something did not come, was refused, or was cut off."""
         self.failure = failure
         self.failures += 1
-        was_listing = self._version is None
-        if failure.status == GONE or (not was_listing and self.failures % WATCH_FAILURES_MAX == 0):
+        self._is_of_watch, self._is_latest = self._version is not None, True
+        if failure.status == GONE or (self._is_of_watch and self.failures % WATCH_FAILURES_MAX == 0):
             self._version, self._continue, self._pages = None, None, {}
 
     def _well(self) -> None:
         self.failure, self.failures = None, 0
+        self._is_of_watch = self._is_latest = False
         self._backoff.reset()
 
     def _put(self, readings: dict[str, Reading], item: Any) -> None:

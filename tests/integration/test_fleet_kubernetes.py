@@ -5,6 +5,8 @@ The daemon's writing half before an API server: what it follows, what it tells, 
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,7 +14,16 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from tests.integration.fleet_helpers import NAMESPACE, OPTIONS, Cluster, Container, Followed, become, following
+from tests.integration.fleet_helpers import (
+    MODEL_LABEL,
+    NAMESPACE,
+    OPTIONS,
+    Cluster,
+    Container,
+    Followed,
+    become,
+    following,
+)
 from tests.integration.stream_helpers import holds, wait_for
 
 from kvsync.fleet.kubernetes import KubernetesOptions, KubernetesPods
@@ -325,6 +336,75 @@ def test_what_only_the_operator_can_mend_is_told(server: ApiServerProcess, tmp_p
     said = {reason: asyncio.run(findings_of(options)) for reason, options in cases.items()}
     assert {reason: list(found) for reason, found in said.items()} == {reason: [reason] for reason in cases}
     assert "deploy/kubernetes/rbac.yaml" in said["forbidden"]["forbidden"]
+
+
+def test_rights_that_are_missing_in_part_concern_that_part(
+    server: ApiServerProcess, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A forbidden namespace leaves the other; without the verb `watch` pods are still seen, and it stays told."""
+    cluster, one, two = Cluster(server.kubeconfig()), Container.at("127.0.5.4"), Container.at("127.0.5.5")
+    server.grant("half", NAMESPACE, ["pods"], ["list", "watch"])
+    server.grant("lists", NAMESPACE, ["pods"], ["list"])
+    for container in (one, two):
+        container.publish(2)
+    cluster.run("one", one)
+
+    async def forbidden_namespace() -> None:
+        options = replace(OPTIONS, namespaces=("elsewhere", NAMESPACE))
+        async with following(server.kubeconfig("half"), options) as followed:
+            await become(lambda: followed.equals({"one": (one, "m")}), followed.source.findings)
+            (finding,) = followed.source.findings()
+            assert (finding.about, finding.reason) == ("namespace elsewhere", "forbidden")
+            assert 'cannot list resource "pods"' in finding.text
+
+    async def no_watch() -> None:
+        one_watch = replace(OPTIONS, selectors=(MODEL_LABEL,))
+        async with following(server.kubeconfig("lists"), one_watch) as followed:
+            await become(lambda: bool(followed.source.findings()), followed.source.findings)
+            await asyncio.to_thread(cluster.run, "two", two)
+            truth = {"one": (one, "m"), "two": (two, "m")}
+            await become(lambda: followed.equals(truth), followed.source.findings)
+            assert 'cannot watch resource "pods"' in followed.source.findings()[0].text
+            assert not [message for message in caplog.messages if message.startswith("no longer so")]
+
+    caplog.set_level(logging.INFO)
+    asyncio.run(forbidden_namespace())
+    caplog.clear()
+    asyncio.run(no_watch())
+    for container in (one, two):
+        container.publisher.close()
+    cluster.api.close()
+
+
+def test_a_token_that_is_renewed_is_read_anew(
+    server: ApiServerProcess, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """From its file, when the old one is refused: nothing is told, for there is nothing to mend."""
+    cluster, one, two = Cluster(server.kubeconfig()), Container.at("127.0.5.6"), Container.at("127.0.5.7")
+    server.grant("kvsync", NAMESPACE, ["pods"], ["list", "watch"])
+    token, kubeconfig = tmp_path / "token", server.kubeconfig("kvsync")
+    document = json.loads(kubeconfig.read_text())
+    token.write_text(document["users"][0]["user"]["token"] + "\n")
+    document["users"][0]["user"] = {"tokenFile": str(token)}
+    kubeconfig.write_text(json.dumps(document))
+    for container in (one, two):
+        container.publish(2)
+    cluster.run("one", one)
+
+    async def story() -> None:
+        async with following(kubeconfig) as followed:
+            await become(lambda: followed.equals({"one": (one, "m")}), followed.source.findings)
+            token.write_text(str(await asyncio.to_thread(server.do, "renew_token", "kvsync")) + "\n")
+            await asyncio.to_thread(server.do, "cut_watches")
+            await asyncio.to_thread(cluster.run, "two", two)
+            truth = {"one": (one, "m"), "two": (two, "m")}
+            await become(lambda: followed.equals(truth), followed.source.findings)
+        assert not [message for message in caplog.messages if "401" in message]
+
+    asyncio.run(story())
+    for container in (one, two):
+        container.publisher.close()
+    cluster.api.close()
 
 
 def test_the_manifest_grants_enough(server: ApiServerProcess) -> None:

@@ -124,7 +124,7 @@ def test_expiry_again_and_again_is_waited_out() -> None:
 
 
 def test_a_list_does_not_prove_that_watches_work() -> None:
-    """A server that lists and expires each watch is asked after longer and longer pauses, until a watch tells something."""
+    """A server that lists and expires each watch is given longer and longer pauses, until a watch tells something."""
     reflector = listed("a")
     pauses = []
     for _ in range(6):

@@ -1,7 +1,8 @@
 """
 Pods as a Kubernetes API server tells of them.
 
-    api        the official client, and the only file that imports it: one page of a list, the lines of one watch
+    api        the official client: one page of a list, the lines of one watch
+    configuration  which server, who we are to it, and which namespace is meant
     reflector  what to ask next, given what came: list, watch, begin anew; pure
     watcher    a thread that asks, waits, and asks again, for one namespace and one selector
     reading    a pod as the API has it -> a Pod, or what is wrong with it; pure

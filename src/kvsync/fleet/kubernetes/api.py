@@ -1,6 +1,6 @@
 """
-The official client, used for what it is best at (kubeconfigs, credentials and their renewal, TLS, proxies), and the
-only file that imports it. Bodies are read as plain JSON: making its model objects costs far more than the parsing, and
+The official client, used for what it is best at: credentials and their renewal, TLS, proxies (see `configuration`).
+Bodies are read as plain JSON: making its model objects costs far more than the parsing, and
 hides the `Status` objects that a watch may hold.
 
 Everything here blocks, and belongs to one watcher's thread; only `stop` may be called from another. What goes wrong
@@ -11,30 +11,20 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Iterator
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, Final, Protocol
 
-from kvsync.errors import ConfigError, DiscoveryError
-from kvsync.fleet.kubernetes.failure import CONFIG, MALFORMED, UNREACHABLE, Failure, failure_of
+from kvsync.errors import ConfigError
+from kvsync.fleet.kubernetes.configuration import configuration_of, namespace_of
+from kvsync.fleet.kubernetes.failure import CONFIG, MALFORMED, TEXT_MAX, UNREACHABLE, ApiError, Failure, failure_of
 from kvsync.fleet.kubernetes.options import ALL_NAMESPACES, KubernetesOptions
 
 INSTALL: Final = "pip install 'kvsync[kubernetes]'"
-NAMESPACE_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 LINE_BYTES_MAX: Final = 16 * 1024 * 1024
 """Of one event; the API server itself refuses objects above 3 MiB."""
 
 BODY_BYTES_MAX: Final = 256 * 1024 * 1024
-
-
-class ApiError(DiscoveryError):
-    """The API server, or the way to it, failed."""
-
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(f"{failure.status} {failure.reason}: {failure.message}")
-        self.failure = failure
 
 
 class PodApi(Protocol):
@@ -77,17 +67,7 @@ class OfficialPodApi:
         self._is_stopped = False
 
     def namespace(self) -> str:
-        with _translated():
-            if self._is_inside():
-                return NAMESPACE_FILE.read_text().strip() or "default"
-            from kubernetes import config
-
-            _, active = config.list_kube_config_contexts(config_file=self._kubeconfig())
-            context = self._options.context
-            if context is not None:
-                contexts, _ = config.list_kube_config_contexts(config_file=self._kubeconfig())
-                active = next((one for one in contexts if one["name"] == context), active)
-            return str((active or {}).get("context", {}).get("namespace") or "default")
+        return namespace_of(self._options)
 
     def list(self, namespace: str, selector: str, continue_token: str | None) -> Any:
         query: dict[str, Any] = {"label_selector": selector, "limit": self._options.page_pods}
@@ -130,57 +110,43 @@ class OfficialPodApi:
     def _asked(self, namespace: str, query: dict[str, Any], read_s: float) -> Iterator[Any]:
         """Ask, and give the response with an open body; it is closed at the end."""
         with _translated():
-            timeout = (self._options.connect_s, read_s)
-            core = self._connected()
-            try:
-                if namespace == ALL_NAMESPACES:
-                    ask = core.list_pod_for_all_namespaces
-                    response = ask(**query, _preload_content=False, _request_timeout=timeout)
-                else:
-                    ask = core.list_namespaced_pod
-                    response = ask(namespace, **query, _preload_content=False, _request_timeout=timeout)
-            except Exception:
-                self.close()  # the next try reads the configuration anew: credentials may have been renewed
-                raise
+            response = self._answer(namespace, query, read_s)
             self._response = response
             try:
                 if self._is_stopped:
                     raise ApiError(Failure(0, UNREACHABLE, "stopped"))
                 if response.status != 200:
-                    failure = failure_of(
-                        _json_or_none(response.data), response.status, response.headers.get("Retry-After")
-                    )
-                    if failure.status == 401:
-                        self.close()
-                    raise ApiError(failure)
+                    raise ApiError(failure_of(None, response.status))
                 yield response
             finally:
                 self._response = None
                 with contextlib.suppress(Exception):
                     response.close()
 
+    def _answer(self, namespace: str, query: dict[str, Any], read_s: float) -> Any:
+        """Ask; where a token is refused that was read before, once more: it may have been renewed since."""
+        was_connected = self._core is not None
+        try:
+            return self._send(namespace, query, read_s)
+        except Exception as error:
+            self.close()  # the next try reads the configuration anew
+            if not was_connected or getattr(error, "status", None) != 401:
+                raise
+        return self._send(namespace, query, read_s)
+
+    def _send(self, namespace: str, query: dict[str, Any], read_s: float) -> Any:
+        core = self._connected()
+        options = {**query, "_preload_content": False, "_request_timeout": (self._options.connect_s, read_s)}
+        if namespace == ALL_NAMESPACES:
+            return core.list_pod_for_all_namespaces(**options)
+        return core.list_namespaced_pod(namespace, **options)
+
     def _connected(self) -> Any:
         if self._core is None:
-            from kubernetes import client, config
+            from kubernetes import client
 
-            configuration = client.Configuration()
-            if self._is_inside():
-                config.load_incluster_config(client_configuration=configuration)
-            else:
-                config.load_kube_config(
-                    config_file=self._kubeconfig(), context=self._options.context, client_configuration=configuration
-                )
-            configuration.retries = False  # when to try again is the reflector's to say
-            configuration.keep_alive = True  # a server that vanished without a word is noticed
-            self._core = client.CoreV1Api(client.ApiClient(configuration))
+            self._core = client.CoreV1Api(client.ApiClient(configuration_of(self._options)))
         return self._core
-
-    def _is_inside(self) -> bool:
-        return self._options.kubeconfig is None and "KUBERNETES_SERVICE_HOST" in os.environ and NAMESPACE_FILE.exists()
-
-    def _kubeconfig(self) -> str | None:
-        path = self._options.kubeconfig
-        return None if path is None else str(path)
 
 
 def _lines(response: Any) -> Iterator[bytes]:
@@ -212,9 +178,7 @@ def _json_or_none(content: bytes) -> Any:
 def _translated() -> Iterator[None]:
     """Turn the client's exceptions into ours: they do not leave this room."""
     from kubernetes.client.exceptions import ApiException
-    from kubernetes.config.config_exception import ConfigException
     from urllib3.exceptions import HTTPError
-    from yaml import YAMLError
 
     try:
         yield
@@ -223,9 +187,14 @@ def _translated() -> Iterator[None]:
         status = int(error.status or 0)
         body = error.body.encode() if isinstance(error.body, str) else error.body
         failure = failure_of(_json_or_none(body or b""), status, headers.get("Retry-After"))
-        raise ApiError(failure if status else Failure(0, UNREACHABLE, str(error.reason)[:400])) from error
-    except (ConfigException, YAMLError) as error:
-        text = " ".join(str(error).split())[:400]
-        raise ApiError(Failure(0, CONFIG, f"the kubeconfig cannot be used: {text}")) from error
+        raise ApiError(failure if status else _unreachable(error.reason)) from error
     except (HTTPError, OSError) as error:
-        raise ApiError(Failure(0, UNREACHABLE, " ".join(str(error).split())[:400])) from error
+        raise ApiError(_unreachable(error)) from error
+    except ValueError as error:  # of a header, which its text would show
+        raise ApiError(Failure(0, CONFIG, "a request cannot be sent: check the user in the kubeconfig")) from error
+
+
+def _unreachable(why: object) -> Failure:
+    text = " ".join(str(why).split())[:TEXT_MAX]
+    remedy = "; check the certificate-authority in the kubeconfig" if "SSLError" in text else ""
+    return Failure(0, UNREACHABLE, text + remedy)

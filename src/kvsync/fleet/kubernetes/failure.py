@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from kvsync.errors import DiscoveryError
 from kvsync.fleet.finding import Finding
 
 SOURCE: Final = "kubernetes"
@@ -17,6 +18,7 @@ TEXT_MAX: Final = 400
 CONFIG: Final = "Config"
 UNREACHABLE: Final = "Unreachable"
 MALFORMED: Final = "Malformed"
+INTERNAL: Final = "Internal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,14 @@ class Failure:
     def is_lasting(self) -> bool:
         """Whether only an operator can mend it, so that it is told at the first time."""
         return self.status in (400, 401, 403, 404) or self.reason == CONFIG
+
+
+class ApiError(DiscoveryError):
+    """The API server, or the way to it, failed."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(f"{failure.status} {failure.reason}: {failure.message}")
+        self.failure = failure
 
 
 def failure_of(document: Any, status: int, retry_after: str | None = None) -> Failure:
@@ -64,6 +74,8 @@ def finding_of(failure: Failure, where: str) -> Finding:
     }
     if failure.reason == CONFIG:
         return Finding(SOURCE, where, "config", f"{failure.message}; {kept}")
+    if failure.reason == INTERNAL:
+        return Finding(SOURCE, where, "internal", f"an internal error: {failure.message}; {kept}")
     if failure.status == 0:
         return Finding(SOURCE, where, "unreachable", f"the API server cannot be reached ({failure.message}); {kept}")
     reason, remedy = remedies.get(failure.status, ("failing", kept))

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from kvsync.fleet.kubernetes.api import ApiError, PodApi
-from kvsync.fleet.kubernetes.failure import Failure
+from kvsync.fleet.kubernetes.api import PodApi
+from kvsync.fleet.kubernetes.failure import INTERNAL, ApiError, Failure
 from kvsync.fleet.kubernetes.options import KubernetesOptions
 from kvsync.fleet.kubernetes.reading import Reading, read_pod
 from kvsync.fleet.kubernetes.reflector import List, Reflector, Watch
@@ -121,7 +121,7 @@ class Watcher:
             self._failed(error.failure)
         except Exception as error:
             _logger.exception("following pods failed; it is tried again")
-            self._failed(Failure(0, "Internal", f"an internal error: {error!r}"))
+            self._failed(Failure(0, INTERNAL, f"{type(error).__name__}; the log says more"))
 
     def _list(self, namespace: str, step: List) -> None:
         document = self._api.list(namespace, self.selector, step.continue_token)

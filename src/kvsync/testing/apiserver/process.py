@@ -31,6 +31,7 @@ ORDERS = (
     "compact",
     "sabotage",
     "kubeconfig",
+    "renew_token",
 )
 
 

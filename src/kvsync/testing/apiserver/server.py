@@ -59,6 +59,13 @@ class ApiServer:
             self.access.tokens[known] = user
         return write_kubeconfig(self._folder, user.replace(":", "-"), self.url, token or known or "", namespace)
 
+    def renew_token(self, user: str) -> str:
+        """Give the user another token; the one before is nobody's any more."""
+        self.access.tokens = {token: name for token, name in self.access.tokens.items() if name != user}
+        token = secrets.token_urlsafe()
+        self.access.tokens[token] = user
+        return token
+
     # ------------------------------------------------------------------ faults
 
     async def go_away(self) -> None:

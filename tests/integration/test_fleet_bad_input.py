@@ -130,7 +130,8 @@ def test_odd_names_of_engines_get_out_escaped() -> None:
             event = Stored((1,), None, tuple(range(16)), 16, medium=NASTY, lora_name=NASTY)
             here.index.apply(Engine("a"), encode_batch([event]), model=MODEL)
             learned = listed({"data": [{"id": MODEL}, {"id": NASTY}]})
-            fleet.learn(here.parts, "a", learned, finding_of(here.parts.pods["a"], learned, 200))
+            pod = here.parts.pods["a"]
+            fleet.learn(here.parts, pod, learned, finding_of(pod, learned, 200))
             async with here.client.get(f"{here.url}/metrics") as answer:
                 samples = [s for family in text_string_to_metric_families(await answer.text()) for s in family.samples]
             media = {sample.labels["medium"] for sample in samples if "medium" in sample.labels}

@@ -100,7 +100,7 @@ def test_an_adapter_that_events_name_is_a_model_there() -> None:
             pods = (await here.get("/v1/pods"))[1]["pods"]
             assert {pod["pod"]: pod["loras"] for pod in pods} == {"a": [], "b": ["sql"]}
             assert [one["id"] for one in (await here.get("/v1/models"))[1]["data"]] == [MODEL, "sql"]
-            fleet.learn(here.parts, "b", Learned((MODEL,), ()), None)
+            fleet.learn(here.parts, here.parts.pods["b"], Learned((MODEL,), ()), None)
             assert (await here.post("/v1/score", asked))[0] == 404
             here.hold("b", [*PROMPT[BLOCK:], 1], lora="sql", sequence=1)
             assert (await here.post("/v1/score", asked))[0] == 200

@@ -2,13 +2,15 @@
 The fleet's changes, brought to everyone who must know: subscriber, health, router, index.
 
 What is the same before and after is left alone: a pod that becomes ready, lists another adapter or gains a rank keeps
-the streams and the records of its other engines. A pod whose containers began anew keeps them as well: its streams
+the streams and the records of its other engines. An engine that could not be followed, as beyond `engines_max`, is
+tried again every few seconds, for ever. A pod whose containers began anew keeps them as well: its streams
 see the new life by themselves, and sooner than any API server tells of it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Iterable
 from dataclasses import replace
@@ -20,6 +22,8 @@ from kvsync.serve.roster import Learned, is_same
 from kvsync.stream.endpoints import Source
 from kvsync.types import Engine
 
+RETRY_S = 5.0
+
 _logger = logging.getLogger(__name__)
 
 
@@ -29,15 +33,27 @@ async def follow(parts: Parts, source: PodSource) -> None:
     source.listen(stirred.set)
     while True:
         adopt(parts, source)
-        await stirred.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RETRY_S if parts.roster.refused else None):
+                await stirred.wait()
         stirred.clear()
+        retry(parts)
+
+
+def retry(parts: Parts) -> None:
+    """Try again to follow the engines that could not be followed."""
+    for engine in tuple(parts.roster.refused):
+        _follow(parts, _sources(parts.pods[engine.pod])[engine])
 
 
 def adopt(parts: Parts, source: PodSource) -> None:
     """Take over the pods that are there now, and what is wrong with others."""
     roster = parts.roster
-    for change in difference(roster.described, source.current()):
+    changes = difference(roster.described, source.current())
+    for change in changes:
         apply(parts, change)
+    if any(change.after is None for change in changes):
+        parts.metrics.keep_only(parts.pods)
     _tell(roster.of_sources, source.findings())
     roster.of_sources = tuple(source.findings())
 
@@ -54,9 +70,12 @@ def apply(parts: Parts, change: PodChange) -> None:
         _settle(parts, name)
 
 
-def learn(parts: Parts, name: str, learned: Learned | None, finding: Finding | None) -> None:
-    """Take over what a pod lists (None: it did not say), and what is wrong with that."""
-    roster = parts.roster
+def learn(parts: Parts, pod: Pod, learned: Learned | None, finding: Finding | None) -> None:
+    """Take over what a pod lists (None: it did not say), and what is wrong with that; unless it has gone meanwhile."""
+    roster, name = parts.roster, pod.name
+    described = roster.described.get(name)
+    if described is None or not is_same(described, pod) or described.life != pod.life:
+        return
     before = roster.served.pop(name, None)
     if finding is not None:
         roster.served[name] = finding
@@ -85,6 +104,7 @@ def _settle(parts: Parts, name: str) -> None:
     if before is not None and before.life != after.life:
         for engine in before.engines:
             parts.router.own_picks.forget(engine)
+            parts.router.approximate.forget(engine)
     _restream(parts, before, after)
 
 
@@ -102,27 +122,33 @@ def _restream(parts: Parts, before: Pod | None, after: Pod) -> None:
     for engine in before.engines if before else ():
         if engine not in after.engines or had.get(engine) != has.get(engine):
             _forget(parts, engine, followed=engine in had)
-    parts.roster.refused.pop(after.name, None)
-    for source in _new(had, has):
-        try:
-            bookmark, is_whole = parts.inherited.claim(source, parts.index)
-            parts.streams.add(source, bookmark, is_whole=is_whole)
-        except KvsyncError as error:
-            finding = Finding("stream", str(source.engine), "not_followed", f"its events are not followed: {error}")
-            parts.roster.refused[after.name] = finding
-            _tell([], [finding])
+    for engine, source in has.items():
+        if had.get(engine) != source:
+            _follow(parts, source)
+
+
+def _follow(parts: Parts, source: Source) -> None:
+    """Follow an engine, or say why that cannot be."""
+    refused, engine = parts.roster.refused, source.engine
+    before, after = refused.pop(engine, None), None
+    try:
+        bookmark, is_whole = parts.inherited.claim(source, parts.index)
+        parts.streams.add(source, bookmark, is_whole=is_whole)
+    except KvsyncError as error:
+        after = Finding("stream", str(engine), "not_followed", f"its events are not followed: {error}")
+        refused[engine] = after
+    _tell([before] if before else [], [after] if after else [])
 
 
 def _sources(pod: Pod | None) -> dict[Engine, Source]:
     return {} if pod is None else {source.engine: source for source in pod.sources}
 
 
-def _new(had: dict[Engine, Source], has: dict[Engine, Source]) -> Iterable[Source]:
-    return [source for engine, source in has.items() if had.get(engine) != source]
-
-
 def _forget(parts: Parts, engine: Engine, *, followed: bool) -> None:
-    if followed:
+    refused = parts.roster.refused.pop(engine, None)
+    if refused is not None:
+        _tell([refused], [])
+    elif followed:
         parts.streams.remove(engine)
     parts.index.remove(engine)
     parts.router.forget(engine)

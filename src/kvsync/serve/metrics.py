@@ -5,9 +5,10 @@ The daemon's figures: counted where things happen, in a registry of their own, a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from itertools import chain, islice
 from time import perf_counter
+from typing import Generic, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import Metric
@@ -23,37 +24,65 @@ _FAST = (0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.02
 _SLOW = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
+_Metric = TypeVar("_Metric", Counter, Histogram)
+
+
+class OfPods(Generic[_Metric]):
+    """A metric with the label `pod`, which knows its series."""
+
+    def __init__(self, metric: _Metric, at: int) -> None:
+        self._metric: _Metric = metric
+        self._at = at
+        self._series: set[tuple[str, ...]] = set()
+
+    def labels(self, *values: str) -> _Metric:
+        """The series with these values, begun with the first call."""
+        self._series.add(values)
+        return self._metric.labels(*values)
+
+    def keep_only(self, pods: Container[str]) -> None:
+        """End the series of every other pod."""
+        for values in [values for values in self._series if values[self._at] not in pods]:
+            self._series.discard(values)
+            self._metric.remove(*values)
+
+
 class Metrics:
     """
-    The counters of one daemon.
+    The counters of one daemon. Those by pod end with it: pods come and go, and nobody would look at what is gone.
     """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._of_pods: list[OfPods[Counter] | OfPods[Histogram]] = []
         self.requests = self._counter("requests", "Requests answered.", "path", "status")
-        self.picks = self._counter("picks", "Picks made.", "policy", "pod", "rank")
+        self.picks = self._pod_counter("picks", "Picks made.", "policy", "pod", "rank")
         self.degraded = self._counter("degraded", "Requests routed by load alone, by reason.", "reason")
-        self.prompt_tokens = self._counter("prompt_tokens", "Prompt tokens of proxied requests.", "pod")
-        self.matched_tokens = self._counter("matched_tokens", "Of those, tokens the index said the pod held.", "pod")
-        self.predicted_tokens = self._counter(
+        self.prompt_tokens = self._pod_counter("prompt_tokens", "Prompt tokens of proxied requests.", "pod")
+        self.matched_tokens = self._pod_counter(
+            "matched_tokens", "Of those, tokens the index said the pod held.", "pod"
+        )
+        self.predicted_tokens = self._pod_counter(
             "predicted_cached_tokens", "Tokens predicted to be cached, of requests whose engine then said.", "pod"
         )
-        self.actual_tokens = self._counter("actual_cached_tokens", "Tokens the engine said were cached.", "pod")
-        self.mispredicted = self._counter(
+        self.actual_tokens = self._pod_counter("actual_cached_tokens", "Tokens the engine said were cached.", "pod")
+        self.mispredicted = self._pod_counter(
             "mispredicted", "Requests whose cached tokens were more or fewer than predicted.", "pod", "direction"
         )
-        self.upstream_failures = self._counter("upstream_failures", "Requests a pod did not take.", "pod", "reason")
+        self.upstream_failures = self._pod_counter("upstream_failures", "Requests a pod did not take.", "pod", "reason")
         self.retries = self._counter("retries", "Requests sent on to another pod.")
-        self.cancelled = self._counter("cancelled", "Requests whose client went away.", "pod")
+        self.cancelled = self._pod_counter("cancelled", "Requests whose client went away.", "pod")
         self.snapshots_given = self._counter("snapshots_given", "Snapshots given to siblings.")
-        self.repairs = self._counter("repairs", "Requests that asked for their prefix to be told again.", "pod", "rank")
-        self.signals = self._counter("signals", "Looks at what engines say over HTTP.", "pod", "outcome")
-        self.signal_doubts = self._counter(
+        self.repairs = self._pod_counter(
+            "repairs", "Requests that asked for their prefix to be told again.", "pod", "rank"
+        )
+        self.signals = self._pod_counter("signals", "Looks at what engines say over HTTP.", "pod", "outcome")
+        self.signal_doubts = self._pod_counter(
             "signal_doubts", "Records doubted for what engines said.", "pod", "rank", "cause"
         )
         self.pick_seconds = self._histogram("pick_seconds", "From tokens to pick.", _FAST)
         self.tokenize_seconds = self._histogram("tokenize_seconds", "From text to tokens.", (*_FAST, 0.25, 0.5, 1.0))
-        self.first_byte_seconds = self._histogram(
+        self.first_byte_seconds = self._pod_histogram(
             "first_byte_seconds", "From request to first streamed byte.", _SLOW, "pod"
         )
 
@@ -62,6 +91,21 @@ class Metrics:
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
         return Histogram(f"kvsync_{name}", text, labels, buckets=buckets, registry=self.registry)
+
+    def _pod_counter(self, name: str, text: str, *labels: str) -> OfPods[Counter]:
+        metric = OfPods(self._counter(name, text, *labels), labels.index("pod"))
+        self._of_pods.append(metric)
+        return metric
+
+    def _pod_histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> OfPods[Histogram]:
+        metric = OfPods(self._histogram(name, text, buckets, *labels), labels.index("pod"))
+        self._of_pods.append(metric)
+        return metric
+
+    def keep_only(self, pods: Container[str]) -> None:
+        """End the series of every other pod; what its last requests count after that ends with the next pod."""
+        for metric in self._of_pods:
+            metric.keep_only(pods)
 
     async def page(self, looked_up: Iterator[str]) -> bytes:
         """

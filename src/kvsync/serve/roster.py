@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from kvsync.fleet import Finding, Pod
+from kvsync.types import Engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +35,14 @@ class Learned:
 class Roster:
     """
     The pods by name, as described and as asked; and what is wrong with them, by who found it.
+
+    `refused` are the engines that should be followed and are not; each is tried again.
     """
 
     described: dict[str, Pod] = field(default_factory=dict)
     learned: dict[str, Learned] = field(default_factory=dict)
     of_sources: tuple[Finding, ...] = ()
-    refused: dict[str, Finding] = field(default_factory=dict)
+    refused: dict[Engine, Finding] = field(default_factory=dict)
     served: dict[str, Finding] = field(default_factory=dict)
 
     def findings(self) -> Sequence[Finding]:
@@ -58,8 +61,8 @@ class Roster:
 
     def forget(self, name: str) -> None:
         """The pod has gone, or is another."""
-        for of_pods in (self.learned, self.refused, self.served):
-            of_pods.pop(name, None)
+        self.learned.pop(name, None)
+        self.served.pop(name, None)
 
 
 def completed(pod: Pod, learned: Learned | None) -> Pod:

@@ -25,7 +25,7 @@ NAME_SHOWN = 40
 LORAS_MAX = 10_000
 """Names that are taken of one pod's list: what it says is a stranger's word."""
 
-Learn = Callable[[str, Learned | None, Finding | None], None]
+Learn = Callable[[Pod, Learned | None, Finding | None], None]
 
 
 class ServedModels:
@@ -63,7 +63,7 @@ class ServedModels:
             status, document = 200, None
         if self._rounds.answered(pod, self._clock()):
             learned = listed(document)
-            self._learn(pod.name, learned, finding_of(pod, learned, status))
+            self._learn(pod, learned, finding_of(pod, learned, status))
 
 
 def listed(document: Any) -> Learned | None:

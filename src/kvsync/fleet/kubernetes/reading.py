@@ -26,7 +26,8 @@ class Reading:
     """
     What one pod's object says. `pod` is None for a pod that is not there, and for one with a fault in `findings`.
 
-    `name` is `namespace/name`; `ready`, `leaving` and `life` hold even where the rest cannot be used.
+    `name` is `namespace/name`; `address`, `ready`, `leaving` and `life` hold even where the rest cannot be used.
+    `created` is the time at which the pod was made, as the API writes it.
     """
 
     name: str
@@ -37,6 +38,8 @@ class Reading:
     ready: bool = False
     leaving: bool = False
     life: str = ""
+    address: str = ""
+    created: str = ""
 
 
 def read_pod(item: Mapping[str, Any], *, bind_host: str | None = None) -> Reading:
@@ -59,7 +62,8 @@ def read_pod(item: Mapping[str, Any], *, bind_host: str | None = None) -> Readin
         findings.append(Finding(SOURCE, name, "bad_pod", str(error).removeprefix(f"{name}: ")))
     if pod is not None:
         pod = replace(pod, tokenizer=said.tokenizer(), uid=uid, ready=ready, leaving=leaving, life=life)
-    return Reading(name, uid, True, pod, tuple(findings), ready, leaving, life)
+    created = str(metadata.get("creationTimestamp", ""))
+    return Reading(name, uid, True, pod, tuple(findings), ready, leaving, life, address, created)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from random import Random
 from typing import Final
+from urllib.parse import urlsplit
 
 from kvsync.fleet.finding import Finding
 from kvsync.fleet.known import KnownPods
@@ -98,21 +99,26 @@ class KubernetesPods(KnownPods):
 
 
 def merged(snapshots: Iterable[Snapshot]) -> dict[str, Reading]:
-    """All pods that are there, by name; one that two selectors find is one."""
+    """
+    All pods that are there, by name, the oldest first; one that two selectors find is one.
+
+    Which of two pods has what both claim follows from their order: so it is the same for every daemon, and is not for
+    a new list to change.
+    """
     readings: dict[str, Reading] = {}
     for snapshot in snapshots:
         for name, reading in snapshot.readings.items():
             if reading.is_there:
                 readings.setdefault(name, reading)
-    return readings
+    return dict(sorted(readings.items(), key=lambda named: (named[1].created, named[0])))
 
 
 def described(reading: Reading, good: Mapping[str, Pod]) -> Pod | None:
-    """The pod; where its description has a fault, as it was described before, if it is the same pod."""
+    """The pod; where its description has a fault, as it was described before, if it is the same pod and still there."""
     if reading.pod is not None:
         return reading.pod
     before = good.get(reading.name)
-    if before is None or before.uid != reading.uid:
+    if before is None or before.uid != reading.uid or urlsplit(before.http).hostname != reading.address.lower():
         return None
     return replace(before, ready=reading.ready, leaving=reading.leaving, life=reading.life)
 

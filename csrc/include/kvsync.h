@@ -403,6 +403,45 @@ void kvs_index_stats(kvs_index *index, kvs_stats *stats);
  * integers from 0 to 2^32 - 1, and then `count` is as it was.  Cost: one pass over the bytes. */
 size_t kvs_tokens_read(const char *text, size_t text_bytes, uint32_t *tokens, size_t capacity, size_t *count);
 
+/* ---- receiving: messages off a socket of libzmq, many in one call ---- */
+
+#define KVS_BURST_KEPT_BYTES ((size_t)1 << 20) /* room above it is given back with the next call */
+
+/* The functions of libzmq that are called, zmq_msg_* and zmq_errno; a message is a zmq_msg_t. */
+typedef struct kvs_zmq {
+  int (*init)(void *message);
+  int (*receive)(void *message, void *socket, int flags);
+  void *(*data)(void *message);
+  size_t (*size)(const void *message);
+  int (*more)(const void *message);
+  int (*close)(void *message);
+  int (*error)(void);
+} kvs_zmq;
+
+/* What came, until the next call. All zero before the first; end with kvs_burst_free. */
+typedef struct kvs_burst {
+  char *bytes; /* all parts of all messages, one behind the other */
+  size_t bytes_count;
+  size_t bytes_room;
+  uint64_t *table; /* of each message: how many parts, then where each of them ends in `bytes` */
+  size_t table_count;
+  size_t table_room;
+  size_t messages;
+  size_t largest; /* bytes of the largest of them */
+  int is_dry; /* no more was there */
+  int error; /* of libzmq, which ended it early: as errno has it, 0 = none */
+} kvs_burst;
+
+/* Find libzmq in a library that this process has loaded, or among those that it was linked with. The path is
+ * NUL-terminated.  KVS_ERR_ARGUMENT if it is not loaded, or a function is not found. */
+kvs_status kvs_zmq_find(const char *path, kvs_zmq *zmq);
+
+/* Take whole messages that are there, `messages_max` at most and none after `bytes_max` bytes. Only the thread that the
+ * socket belongs to may call it.  KVS_ERR_MEMORY: the last message found no room and is lost; those before it are given. */
+kvs_status kvs_receive(const kvs_zmq *zmq, void *socket, size_t messages_max, size_t bytes_max,
+                       kvs_burst *burst);
+void kvs_burst_free(kvs_burst *burst);
+
 /* ---- snapshots: docs/design/snapshot.md ---- */
 
 /* One engine's record as bytes, and its status, both as of one moment; free the bytes with kvs_bytes_free. Readers go on

@@ -122,7 +122,7 @@
  *     index.h, locks; trust, names, adapters; holders; gone, orphans; entries; record, models; evict; prepare, store
  *     ahead; apply
  *     engines, stats, export, life; snapshot_items, snapshot, loading_items, loading     prompt, walk, groups, rows, match
- *     and by themselves: status, numbers */
+ *     and by themselves: status, numbers, receive */
 #ifndef KVS_INDEX_H
 #define KVS_INDEX_H
 

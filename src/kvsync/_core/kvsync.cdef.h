@@ -208,3 +208,28 @@ kvs_status kvs_loading_starts(kvs_loading *loading, const uint8_t *bytes, size_t
 kvs_status kvs_loading_engine(kvs_loading *loading, const char *model, size_t model_bytes, const uint8_t *bytes,
                               size_t count, uint32_t *engine);
 void kvs_loading_end(kvs_loading *loading);
+#define KVS_BURST_KEPT_BYTES ...
+typedef struct kvs_zmq {
+  int (*init)(void *message);
+  int (*receive)(void *message, void *socket, int flags);
+  void *(*data)(void *message);
+  size_t (*size)(const void *message);
+  int (*more)(const void *message);
+  int (*close)(void *message);
+  int (*error)(void);
+} kvs_zmq;
+typedef struct kvs_burst {
+  char *bytes;
+  size_t bytes_count;
+  size_t bytes_room;
+  uint64_t *table;
+  size_t table_count;
+  size_t table_room;
+  size_t messages;
+  size_t largest;
+  int is_dry;
+  int error;
+} kvs_burst;
+kvs_status kvs_zmq_find(const char *path, kvs_zmq *zmq);
+kvs_status kvs_receive(const kvs_zmq *zmq, void *socket, size_t messages_max, size_t bytes_max, kvs_burst *burst);
+void kvs_burst_free(kvs_burst *burst);

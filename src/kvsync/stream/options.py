@@ -46,13 +46,13 @@ class SubscriberOptions:
 
     `frame_bytes_max` is the largest frame that is received at all. `queue_frames_max` frames of an engine wait inside
     libzmq, and fewer once it has sent such that so many would be more than `queue_bytes_max`; at most `burst_frames`
-    frames or `burst_bytes` bytes of one engine are handled before the others have their turn. Frames from
-    `view_bytes_min` bytes on are not copied out of libzmq. `engines_max` sizes libzmq's socket table. At most
-    `replays_max` replays run at once, and those of first contacts begin within `replay_spread_s` seconds, by lot. An
-    engine that goes on sending more than `frames_per_s` is read no faster, once it has used up `frames_burst`, where a
-    frame counts once more for each 4 KiB; None reads whatever comes.
-    While very many batches come from one here and one there, a round waits a little for more, `gather_s` at most, which
-    saves processor time. The more turns a second, the longer: 4 ms at 2,500, 15 ms at 9,400.
+    frames or `burst_bytes` bytes of one engine are handled before the others have their turn. `engines_max` sizes
+    libzmq's socket table. At most `replays_max` replays run at once, and those of first contacts begin within
+    `replay_spread_s` seconds, by lot. An engine that goes on sending more than `frames_per_s` is read no faster, once
+    it has used up `frames_burst`, where a frame counts once more for each 4 KiB; None reads whatever comes.
+    While very many batches come from one here and one there, a round begins so long after the one before that several
+    have gathered, `gather_s` at most, which saves processor time. The more turns a second, the longer: 4 ms at 2,500,
+    40 ms at 25,000.
     Beyond 100 engines `probes_per_s` keeps idle probes apart. `seed` makes the spreading of times reproducible.
     With `curve` only engines that have the key are heard.
     """
@@ -63,7 +63,6 @@ class SubscriberOptions:
     queue_bytes_max: int = 128 * MIB
     burst_frames: int = 64
     burst_bytes: int = 4 * MIB
-    view_bytes_min: int = 64 * KIB
     frames_per_s: float | None = 20_000.0
     frames_burst: int = 100_000
     reconnect_first_s: float = 0.2
@@ -74,7 +73,7 @@ class SubscriberOptions:
     replay_spread_s: float = 0.5
     probes_per_s: float = 20.0
     tick_s: float = 0.1
-    gather_s: float = 0.015
+    gather_s: float = 0.05
     io_threads: int = 1
     seed: int | None = None
     curve: Curve | None = None

@@ -17,6 +17,7 @@ something to tell can be asked of many at once, by one look at their descriptors
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 from collections.abc import Sequence
 from random import Random
@@ -29,6 +30,7 @@ from kvsync.stream.endpoints import Source, is_ipv6
 from kvsync.stream.frames import Frames, number_frame
 from kvsync.stream.instructions import Payload
 from kvsync.stream.options import SubscriberOptions
+from kvsync.stream.receiver import Receiver, new_receiver
 
 HANDSHAKE_MS: Final = 10_000
 HEARTBEATS_MISSED: Final = 2
@@ -53,15 +55,23 @@ ROOM_MIN: Final = 2
 
 _monitor_ids = itertools.count()
 
-Context = zmq.Context[zmq.Socket[bytes]]
 SocketError = zmq.ZMQError
+
+
+class Context(zmq.Context[zmq.Socket[bytes]]):
+    """
+    Where sockets come from, and what their messages are taken with: the sockets of a context belong to one thread.
+    """
+
+    receiver: Receiver
 
 
 def new_context(options: SubscriberOptions) -> Context:
     """
     A context with room for the sockets of `engines_max` engines.
     """
-    context: Context = zmq.Context(io_threads=options.io_threads)
+    context = Context(io_threads=options.io_threads)
+    context.receiver = new_receiver()
     wanted = SOCKETS_PER_ENGINE * options.engines_max + SOCKETS_PER_ENGINE
     context.set(zmq.MAX_SOCKETS, min(wanted, context.get(zmq.SOCKET_LIMIT)))
     with contextlib.suppress(zmq.ZMQError):  # a release that does not know it has no such buffers
@@ -79,7 +89,8 @@ class WatchedSocket:
         self._socket = context.socket(kind)
         self._monitor: zmq.Socket[bytes] | None = None
         self._room = options.queue_frames_max
-        self._usual = 1
+        self._receiver = context.receiver
+        self._handle = self._receiver.handle_of(self._socket)
         self.connection = Connection()
         try:
             self._configure(rng)
@@ -106,29 +117,13 @@ class WatchedSocket:
         return _is_readable(self._socket)
 
     def receive_burst(self, frames_max: int, bytes_max: int) -> tuple[list[Frames], bool]:
-        """
-        Take messages up to a number and a size, and whether the socket has run dry.
-
-        To ask whether there are more costs two calls of the system, and to run into the end an exception besides. So it
-        is asked only once there are as many as there were the last time.
-        """
-        heard: list[Frames] = []
-        size = 0
-        while len(heard) < frames_max and size < bytes_max:
-            frames = self.receive()
-            if frames is None:
-                self._usual = max(1, len(heard))
-                return heard, True
-            heard.append(frames)
-            taken = size_of(frames)
-            size += taken
-            if taken * self._room > self._options.queue_bytes_max:
-                self._make_less_room(taken)
-            if len(heard) >= self._usual and not _is_readable(self._socket):
-                self._usual = len(heard)
-                return heard, True
-        self._usual = max(1, len(heard))
-        return heard, False
+        """Take messages up to a number and a size, and whether the socket has run dry."""
+        if self._handle is None:
+            raise zmq.ZMQError(errno.ENOTSOCK)  # where it was is somebody else's memory
+        burst = self._receiver.receive(self._handle, frames_max, bytes_max)
+        if burst.largest * self._room > self._options.queue_bytes_max:
+            self._make_less_room(burst.largest)
+        return burst.messages, burst.is_dry
 
     def _make_less_room(self, size: int) -> None:
         """Let fewer messages wait in libzmq, which counts them and not their bytes: as if all were of this size."""
@@ -139,17 +134,8 @@ class WatchedSocket:
 
     def receive(self) -> Frames | None:
         """Take one message; None if there is none."""
-        # Part by part: recv_multipart asks the socket for what a part knows already, at twice the price.
-        receive, at_least = self._socket.recv, self._options.view_bytes_min
-        try:
-            part = receive(NOBLOCK, copy=False)
-        except zmq.Again:
-            return None
-        message = [_content(part, at_least)]
-        while part.more:
-            part = receive(NOBLOCK, copy=False)
-            message.append(_content(part, at_least))
-        return message
+        messages, _ = self.receive_burst(1, 1)
+        return messages[0] if messages else None
 
     def news(self) -> list[int]:
         """What the monitor has to tell, in order, for `connection` to take."""
@@ -165,6 +151,7 @@ class WatchedSocket:
             self._socket.disable_monitor()
             self._monitor.close(0)
             self._monitor = None
+        self._handle = None
         self._socket.close(0)
 
     def _configure(self, rng: Random) -> None:
@@ -233,8 +220,3 @@ def size_of(frames: Sequence[Payload]) -> int:
 
 def _is_readable(sock: zmq.Socket[bytes]) -> bool:
     return bool(sock.getsockopt(EVENTS) & POLLIN)  # type: ignore[operator]  # an integer, for this option
-
-
-def _content(part: zmq.Frame, view_bytes_min: int) -> Payload:
-    # A large payload stays where libzmq put it; for a small one the view costs more than the copy.
-    return part.buffer if len(part) >= view_bytes_min else part.bytes

@@ -53,7 +53,7 @@ CROWD_PER_S: Final = 1_000.0
 """Turns a second from which on it pays to let some gather."""
 
 GATHER_S_PER_TURN: Final = 1.6e-6
-"""The wait for more, for each turn a second: 4 ms at 2,500."""
+"""From one round to the next, for each turn a second: 4 ms at 2,500."""
 
 GROUP_LINKS: Final = 16
 """Engines that have their turns together: what was read of them is in memory at once."""
@@ -62,7 +62,7 @@ Command = Callable[[], None]
 
 
 def gather_s(turns_per_s: float, most_s: float) -> float:
-    """How long a round may wait for more to come, in seconds: the more turns there are, the more it saves."""
+    """How long after the last a round may begin, in seconds: the more turns there are, the more it saves."""
     return 0.0 if turns_per_s < CROWD_PER_S else min(most_s, turns_per_s * GATHER_S_PER_TURN)
 
 
@@ -112,6 +112,7 @@ class Subscriber:
         self._probes = PROBES_TOGETHER
         self._ticked_at = 0.0
         self._turns_taken = 0
+        self._round_at = 0.0
         self._gather_s = 0.0
 
     def __repr__(self) -> str:
@@ -255,7 +256,7 @@ class Subscriber:
 
     def _round(self) -> None:
         if self._gather_s and not self._hot:
-            time.sleep(self._gather_s)
+            time.sleep(max(0.0, self._round_at + self._gather_s - self._clock()))
         wait_s = 0.0 if self._hot else max(0.0, self._ticked_at + self.options.tick_s - self._clock())
         for key, _ in self._selector.select(wait_s):
             if key.data is None:
@@ -266,7 +267,7 @@ class Subscriber:
                 self._hot[key.data] = None
         turn, self._hot = list(self._hot), {}
         self._turns_taken += len(turn)
-        now = self._clock()
+        now = self._round_at = self._clock()
         for at in range(0, len(turn), GROUP_LINKS):
             self._serve(turn[at : at + GROUP_LINKS], now)
         if now >= self._ticked_at + self.options.tick_s:

@@ -1,11 +1,15 @@
 """
 `kvsync serve --kubernetes` from nothing to a routed request, as docs/kubernetes.md has it: real processes, and the API
-server's double for a cluster. How long requests go to a pod that has died is printed: the promise is a second.
+server's double for a cluster. The guide's commands are read from it. How long requests go to a pod that has died is
+printed: the promise is a second.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
+import shlex
 import time
 import urllib.error
 import urllib.request
@@ -86,18 +90,35 @@ def ups(url: str) -> dict[str, bool]:
     return {pod["pod"].removeprefix(f"{NAMESPACE}/"): pod["up"] for pod in ask(url, "/v1/pods")[1]["pods"]}
 
 
-def flags(kubeconfig: Path) -> list[str]:
-    """The daemon's flags of the guide."""
-    return [
-        "--kubernetes",
-        "--kubernetes-namespace",
-        NAMESPACE,
-        "--kubeconfig",
-        str(kubeconfig),
-        "--listen",
-        "127.0.0.1:0",
-    ]
+GUIDE = (Path(__file__).parents[2] / "docs" / "kubernetes.md").read_text(encoding="utf-8")
 
+
+def commands(program: str) -> list[list[str]]:
+    """The words of the guide's commands that begin with a program."""
+    lines = re.findall(rf"^    ({program} .*)$", GUIDE.replace("\\\n", " "), flags=re.MULTILINE)
+    assert lines, f"the guide has no command of {program}"
+    return [shlex.split(line) for line in lines]
+
+
+def flags(kubeconfig: Path) -> list[str]:
+    """The daemon's flags of the guide, and which cluster and port are the test's."""
+    (serve,) = commands("kvsync serve")
+    return [*serve[2:], "--kubeconfig", str(kubeconfig), "--listen", "127.0.0.1:0"]
+
+
+def asked_in_the_guide() -> list[tuple[str, Any]]:
+    """Path and body of each request in the guide."""
+    asked = []
+    for words in commands("curl"):
+        path = next(word for word in words if word.startswith("http")).removeprefix("http://127.0.0.1:8090")
+        asked.append((path, json.loads(words[words.index("-d") + 1]) if "-d" in words else None))
+    return asked
+
+
+PICKS = 12
+"""Enough for each of two pods that may be picked to be, were it by lot."""
+
+_serial = itertools.count()
 
 AIBRIX = {"model.aibrix.ai/name": "simulated", "model.aibrix.ai/kv-events-enabled": "true"}
 LLM_D = {"llm-d.ai/inference-serving": "true"}
@@ -124,6 +145,9 @@ def test_from_nothing_to_a_routed_request(server: ApiServerProcess) -> None:
         until(lambda: models() == wanted)
         until(lambda: all(one["connected"] for one in ask(url, "/v1/engines")[1]["engines"]))
         until(lambda: findings() == [])
+        told, completed = [ask(url, path, body) for path, body in asked_in_the_guide()]
+        assert (told[0], told[1]["findings"]) == (200, [])
+        assert (completed[0], completed[2]["x-kvsync-pod"] in wanted) == (200, True)
 
         asked = {"model": "simulated", "prompt": "a prompt of some length " * 40, "max_tokens": 2}
         status, _, headers = ask(url, "/v1/completions", asked)
@@ -143,6 +167,23 @@ def test_from_nothing_to_a_routed_request(server: ApiServerProcess) -> None:
     cluster.api.close()
 
 
+def is_picked(url: str, name: str) -> bool:
+    """Whether the next of some new prompts goes to this pod."""
+    prompts = [f"{next(_serial)} is a prompt that nobody had" for _ in range(PICKS)]
+    picks = [ask(url, "/v1/route", {"model": "simulated", "prompt": prompt})[1]["pod"] for prompt in prompts]
+    return f"{NAMESPACE}/{name}" in picks
+
+
+def picked_s(url: str, name: str) -> float:
+    """How long a pod is still picked, in seconds: from now to the last pick before it is down; none may follow."""
+    began = last = time.monotonic()
+    while ups(url)[name]:
+        assert time.monotonic() < began + PATIENCE_S, "it never went down"
+        last = time.monotonic() if is_picked(url, name) else last
+    assert not is_picked(url, name)
+    return last - began
+
+
 def test_a_pod_that_dies_gets_no_more_requests(server: ApiServerProcess, capsys: pytest.CaptureFixture[str]) -> None:
     """Its socket closes, or its readiness falls: whichever is seen first keeps requests away."""
     cluster = Cluster(server.kubeconfig())
@@ -152,12 +193,13 @@ def test_a_pod_that_dies_gets_no_more_requests(server: ApiServerProcess, capsys:
         run_pod(cluster, "two", two, AIBRIX)
         until(lambda: ups(url) == {"one": True, "two": True})
         until(lambda: all(one["connected"] for one in ask(url, "/v1/engines")[1]["engines"]))
+        until(lambda: is_picked(url, "two"))
         cluster.ready("two", is_ready=False)
-        fell_s = until(lambda: not ups(url)["two"])
+        fell_s = picked_s(url, "two")
         cluster.ready("two", is_ready=True)
-        until(lambda: ups(url)["two"])
+        until(lambda: is_picked(url, "two") and is_picked(url, "one"))
         process.kill()
-        died_s = until(lambda: not ups(url)["one"])
+        died_s = picked_s(url, "one")
         assert ask(url, "/v1/completions", {"model": "simulated", "prompt": "hi", "max_tokens": 1})[0] == 200
     with capsys.disabled():
         print(f"\nkept away after: readiness fell {fell_s:.3f} s, socket closed {died_s:.3f} s")  # noqa: T201  (the figure)

@@ -21,10 +21,11 @@
  *     readers   match, match_hashes, trust, medium_name,                    run together, beside audits, and beside a
  *               adapter, adapter_engines, adapter_stores                      writer, which lets them in after at most
  *               KVS_SLICE_BLOCKS blocks: they may see half of an event, never half of a block
+ *     receive   the thread that the socket belongs to; needs no index
  *     the rest  block_hashes, seed, tokens_read, names and texts, frees       touch nothing that changes: no locks
  *
  * Failure. Every function that can fail returns a kvs_status. A status other than KVS_OK means that nothing changed and no
- * output was written; engine_remove, apply_many and the loading of snapshots are the exceptions, and say what is left. What an
+ * output was written; engine_remove, apply_many, receive and the loading of snapshots are the exceptions, and say what is left. What an
  * engine sends is never an error: it is applied, or skipped and counted, and trust in the record is lowered
  * (kvs_index_apply). Where memory runs out in the middle of a change, the index knows less than before or doubts more, and
  * trust says so; it never says `exact` of something untrue (csrc/src/index.h: step by step). A broken invariant of our own

@@ -58,7 +58,7 @@ ffibuilder.set_source(
         "-Werror=incompatible-pointer-types",
         *whole,
     ],
-    extra_link_args=["-pthread", *whole],
+    extra_link_args=["-pthread", "-ldl", *whole],  # dlopen had a library of its own before glibc 2.34
     py_limited_api=True,
 )
 

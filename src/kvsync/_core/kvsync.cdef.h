@@ -208,7 +208,6 @@ kvs_status kvs_loading_starts(kvs_loading *loading, const uint8_t *bytes, size_t
 kvs_status kvs_loading_engine(kvs_loading *loading, const char *model, size_t model_bytes, const uint8_t *bytes,
                               size_t count, uint32_t *engine);
 void kvs_loading_end(kvs_loading *loading);
-#define KVS_BURST_KEPT_BYTES ...
 typedef struct kvs_zmq {
   int (*init)(void *message);
   int (*receive)(void *message, void *socket, int flags);

@@ -79,9 +79,8 @@ def run_length(messages: Sequence[Frames], number: int) -> int:
     How many messages of the live stream, from the first on, carry this number and those that follow it.
     """
     for count, frames in enumerate(messages):
-        if len(frames) != LIVE_FRAMES or number > NUMBER_MAX or frames[1] != number.to_bytes(NUMBER_BYTES, "big"):
+        if len(frames) != LIVE_FRAMES or frames[1] != number_frame(number + count) or number + count > NUMBER_MAX:
             return count
-        number += 1
     return len(messages)
 
 

@@ -195,18 +195,15 @@ class Link:
         self._change_index(Apply(number, payload))
 
     def _try(self, step: Callable[[float, bool], bool], now: float, told: bool) -> bool:
-        self._lock.acquire()
-        try:
-            return not (self._detached or self._failed) and step(now, told)
-        except SocketError as error:
-            self._lose_line(f"socket trouble: {error}", now)
+        with self._lock:
+            try:
+                return not (self._detached or self._failed) and step(now, told)
+            except SocketError as error:
+                self._lose_line(f"socket trouble: {error}", now)
+            except Exception:
+                logger.exception("engine %s is not followed any more", self.source.engine)
+                self._fail()
             return False
-        except Exception:
-            logger.exception("engine %s is not followed any more", self.source.engine)
-            self._fail()
-            return False
-        finally:
-            self._lock.release()
 
     def close(self) -> None:
         """Close the sockets."""

@@ -1,5 +1,6 @@
 """
-The two kinds of socket an engine needs, each with its monitor: the only file that says how libzmq is used.
+The two kinds of socket an engine needs, each with its monitor. How libzmq is used is said here, and in `receiver` that
+takes the messages off.
 
     Line       SUB, connected to the engine's PUB or bound for it. libzmq reconnects it, except after a violation
                of the protocol, which a frame above MAXMSGSIZE counts as: then it drops the connection for good

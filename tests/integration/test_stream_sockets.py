@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -392,6 +393,30 @@ def test_an_answer_is_read_no_faster_than_its_budget() -> None:
         wait_until(subscriber, lambda status: status.applied == 99)
         assert seconds_until_applied(subscriber, clock, 499) > 0.99  # 400 beyond the burst, at 400 a second
         assert index.trust(ENGINE) is Trust.EXACT
+
+
+def test_a_question_that_nobody_answers_any_more_is_closed() -> None:
+    """Its time runs out while the engine is away: nothing follows from that, but others may ask in its place."""
+    clock, options = Clock(), replace(QUICK, sequence=SequenceOptions(replay_timeout_s=1.0, probe_idle_s=NEVER_S))
+    with (
+        ScriptedPublisher() as engine,
+        Index() as index,
+        Subscriber(index, options, clock=clock) as subscriber,
+    ):
+        engine.silent = True
+        engine.publish(batch(0))
+        subscriber.add(source(engine))
+        wait_for(lambda: engine.asked, lambda: subscriber.status()[ENGINE])
+        assert subscriber._turns.open == 1
+
+        def away() -> Iterator[None]:
+            wait_until(subscriber, lambda status: not status.connected)
+            clock.now += 2.0
+            wait_for(lambda: subscriber._turns.open == 0, lambda: subscriber)
+            yield
+
+        engine.drop_connections(down=away())
+        assert engine.asked == [0]
 
 
 def test_an_answer_that_we_hold_back_is_not_late() -> None:

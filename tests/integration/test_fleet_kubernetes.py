@@ -459,10 +459,10 @@ def test_the_manifest_grants_enough(server: ApiServerProcess) -> None:
     async def story() -> None:
         async with following(server.kubeconfig(user)) as followed:
             await become(lambda: followed.equals({"one": (one, "m")}), followed.source.findings)
-            one.publish(1)
             await asyncio.to_thread(cluster.annotate, "one", ranks="none")
             await become(lambda: bool(followed.source.findings()), followed.source.findings)
-            assert followed.equals({"one": (one, "m")}), "a bad annotation leaves the pod as it was"
+            one.publish(1)  # a bad annotation leaves the pod as it was: what it says from now on is read
+            await become(lambda: followed.equals({"one": (one, "m")}), followed.source.findings)
 
     asyncio.run(story())
     one.publisher.close()

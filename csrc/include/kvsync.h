@@ -16,16 +16,17 @@
  *
  * Threads. Any function may be called from any thread at any time on a live index, except kvs_index_destroy, which nobody
  * else may be beside or after, and the loading of a snapshot, which wants the index for itself.
- *     writers   apply, apply_many, clear, restart, doubt, confirm, engine_add, engine_remove      take turns, with each other
+ *     writers   apply, apply_many, follow, clear, restart, doubt, confirm, engine_add, engine_remove    take turns, with each other
  *     audits    engine_status, medium_status, export, engine_save, stats                          and with the writers
  *     readers   match, match_hashes, trust, medium_name,                    run together, beside audits, and beside a
  *               adapter, adapter_engines, adapter_stores                      writer, which lets them in after at most
  *               KVS_SLICE_BLOCKS blocks: they may see half of an event, never half of a block
- *     receive   the thread that the socket belongs to; needs no index
+ *     receive   the thread that the socket belongs to; needs no index. follow: the same thread, for the lane is part of it;
+ *               lane_close from any thread, beside both
  *     the rest  block_hashes, seed, tokens_read, names and texts, frees       touch nothing that changes: no locks
  *
  * Failure. Every function that can fail returns a kvs_status. A status other than KVS_OK means that nothing changed and no
- * output was written; engine_remove, apply_many, receive and the loading of snapshots are the exceptions, and say what is left. What an
+ * output was written; engine_remove, apply_many and the loading of snapshots are the exceptions, and say what is left. What an
  * engine sends is never an error: it is applied, or skipped and counted, and trust in the record is lowered
  * (kvs_index_apply). Where memory runs out in the middle of a change, the index knows less than before or doubts more, and
  * trust says so; it never says `exact` of something untrue (csrc/src/index.h: step by step). A broken invariant of our own
@@ -404,7 +405,7 @@ void kvs_index_stats(kvs_index *index, kvs_stats *stats);
  * integers from 0 to 2^32 - 1, and then `count` is as it was.  Cost: one pass over the bytes. */
 size_t kvs_tokens_read(const char *text, size_t text_bytes, uint32_t *tokens, size_t capacity, size_t *count);
 
-/* ---- receiving: messages off a socket of libzmq, many in one call ---- */
+/* ---- receiving: messages off sockets of libzmq, many in one call ---- */
 
 #define KVS_BURST_KEPT_BYTES ((size_t)1 << 20) /* room above it is given back with the next call */
 
@@ -419,7 +420,32 @@ typedef struct kvs_zmq {
   int (*error)(void);
 } kvs_zmq;
 
-/* What came, until the next call. All zero before the first; end with kvs_burst_free. */
+/* One socket that is read, and followed while that is simple. The thread that the socket belongs to sets the first three,
+ * which begin as zero, and reads the others after a call of kvs_receive. */
+typedef struct kvs_lane {
+  void *socket;
+  size_t messages_max; /* how many are taken in one call */
+  size_t largest_max; /* a message with more bytes is to be told of */
+  size_t messages;
+  size_t followed; /* how many of them, from the first on, kvs_index_follow has applied */
+  size_t largest; /* bytes of the largest */
+  size_t bytes_end; /* where they end in `bytes` and `table` of the burst: those of the next lane begin there */
+  size_t table_end;
+  int error; /* what ended it, as errno has it: EAGAIN = no more is there, ENOMEM = the next one found no room and is lost,
+                else libzmq's; 0 = nothing, there may be more */
+  struct kvs__lane *own;
+} kvs_lane;
+
+/* What was applied between kvs_lane_open and kvs_lane_close. */
+typedef struct kvs_followed {
+  size_t messages;
+  size_t bytes; /* of all parts of all of them */
+  double at; /* when the last of them came, as kvs_index_follow was told */
+  const char *payload; /* of the last, until the lane is opened again */
+  size_t payload_bytes;
+} kvs_followed;
+
+/* What came off all sockets, until the next call. All zero before the first; end with kvs_burst_free. */
 typedef struct kvs_burst {
   char *bytes; /* all parts of all messages, one behind the other */
   size_t bytes_count;
@@ -427,20 +453,36 @@ typedef struct kvs_burst {
   uint64_t *table; /* of each message: how many parts, then where each of them ends in `bytes` */
   size_t table_count;
   size_t table_room;
-  size_t messages;
-  size_t largest; /* bytes of the largest of them */
-  int is_dry; /* no more was there */
-  int error; /* of libzmq, which ended it early: as errno has it, 0 = none */
 } kvs_burst;
 
 /* Find libzmq in a library that this process has loaded, or among those that it was linked with. The path is
  * NUL-terminated.  KVS_ERR_ARGUMENT if it is not loaded, or a function is not found. */
 kvs_status kvs_zmq_find(const char *path, kvs_zmq *zmq);
 
-/* Take whole messages that are there, `messages_max` at most and none after `bytes_max` bytes. Only the thread that the
- * socket belongs to may call it.  KVS_ERR_MEMORY: the last message found no room and is lost; those before it are given. */
-kvs_status kvs_receive(const kvs_zmq *zmq, void *socket, size_t messages_max, size_t bytes_max,
-                       kvs_burst *burst);
+/* A lane that is closed.  KVS_ERR_MEMORY. */
+kvs_status kvs_lane_create(kvs_lane **lane);
+void kvs_lane_destroy(kvs_lane *lane);
+
+/* Follow the live stream of an engine from here on, whose next message has this number, 0 or above. A message of it is
+ * topic | number, 8 bytes big-endian | payload. Only the lane's thread may call it. */
+void kvs_lane_open(kvs_lane *lane, uint32_t engine, int64_t number);
+
+/* Follow nothing any longer; when it returns nothing is being applied, and what was is told. Any thread may call it, but
+ * no two at once, and none beside kvs_lane_open. */
+void kvs_lane_close(kvs_lane *lane, kvs_followed *followed);
+
+/* Take whole messages that are there off one socket after the other: of each `messages_max` at most, and none at all
+ * once there are `bytes_max` bytes. Gives how many lanes were read before the bytes had come together; always the first.
+ * Only the thread that the sockets belong to may call it. */
+size_t kvs_receive(const kvs_zmq *zmq, kvs_lane *const *lanes, size_t count, size_t bytes_max,
+                   kvs_burst *burst);
+
+/* Apply what kvs_receive gave of these lanes, as far as they are open and the numbers follow. Gives how many want a look,
+ * and which: all that are not open, or had other messages as well, or may have more, or had one above `largest_max`, or
+ * an error. `look` has room for all lanes. Other writers wait for 16 messages at most.
+ * Only the lanes' thread may call it, at the time `now`. */
+size_t kvs_index_follow(kvs_index *index, kvs_lane *const *lanes, size_t count, const kvs_burst *burst,
+                        double now, uint32_t *look);
 void kvs_burst_free(kvs_burst *burst);
 
 /* ---- snapshots: docs/design/snapshot.md ---- */

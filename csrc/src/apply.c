@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "ahead.h"
+#include "apply.h"
 #include "clock.h"
 #include "entries.h"
 #include "evict.h"
@@ -150,9 +151,8 @@ static void count_applied(struct kvs__engine *engine, const kvs_applied *applied
   engine->counters[KVS_COUNTER_REANNOUNCED] += applied->reannounced;
 }
 
-/* Under `writing`. 0 = there is no such engine. */
-static int apply_frame(kvs_index *index, uint32_t number, const uint8_t *payload, size_t payload_bytes,
-                       int64_t sequence, kvs_applied *applied) {
+int kvs__apply_frame(kvs_index *index, uint32_t number, const uint8_t *payload, size_t payload_bytes,
+                     int64_t sequence, kvs_applied *applied) {
   struct kvs__engine *engine = kvs__engine_get(index, number);
   int fresh;
   if (engine == NULL) return 0;
@@ -177,7 +177,7 @@ kvs_status kvs_index_apply_many(kvs_index *index, size_t count, const uint32_t *
   size_t at = 0;
   pthread_mutex_lock(&index->writing);
   while (at < count &&
-         apply_frame(index, engines[at], payloads[at], payload_bytes[at], sequences[at], &applied[at]))
+         kvs__apply_frame(index, engines[at], payloads[at], payload_bytes[at], sequences[at], &applied[at]))
     at++;
   kvs__ahead_trim(index);
   pthread_mutex_unlock(&index->writing);

@@ -120,7 +120,7 @@
  *     memory, pool, map; segments, keys; runs, sets, media; hash; msgpack, clock
  *     values, tokens; event, batch, extras (decode.h)
  *     index.h, locks; trust, names, adapters; holders; gone, orphans; entries; record, models; evict; prepare, store
- *     ahead; apply
+ *     ahead; apply; follow
  *     engines, stats, export, life; snapshot_items, snapshot, loading_items, loading     prompt, walk, groups, rows, match
  *     and by themselves: status, numbers, receive */
 #ifndef KVS_INDEX_H

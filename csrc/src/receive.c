@@ -1,4 +1,4 @@
-/* Messages off a socket of libzmq, many in one call.
+/* Messages off sockets of libzmq, many in one call.
  *
  * libzmq is not linked: Python has loaded one with its binding, and sockets belong to that one. It is called by the
  * addresses that kvs_zmq_find looks up there. */
@@ -79,45 +79,58 @@ static int receive_part(const kvs_zmq *zmq, void *socket, union message *part) {
   return 0;
 }
 
-/* Take one message. A part that finds no room is dropped with all of its message: the rest must not be taken for another. */
-static kvs_status take(const kvs_zmq *zmq, void *socket, union message *part, kvs_burst *burst) {
-  size_t bytes = burst->bytes_count, cells = burst->table_count;
+/* Receive all parts of a message behind what is there. 0 or the error; `fits` turns 0 if one of them found no room. */
+static int receive_message(const kvs_zmq *zmq, void *socket, union message *part, kvs_burst *burst, int *fits) {
+  size_t cells = burst->table_count;
   uint64_t parts = 0;
-  int fits = 1, more = 1;
+  int more = 1;
   while (more) {
-    burst->error = receive_part(zmq, socket, part);
-    if (burst->error) break; /* between parts: libzmq gives whole messages, so the socket is gone */
-    if (!parts) fits = keep(burst, NULL, 0); /* the cell for their number */
-    fits = fits && keep(burst, zmq->data(part), zmq->size(part));
+    int error = receive_part(zmq, socket, part);
+    if (error) return error; /* also between parts: libzmq gives whole messages, so the socket is gone */
+    if (!parts) *fits = keep(burst, NULL, 0); /* the cell for their number */
+    *fits = *fits && keep(burst, zmq->data(part), zmq->size(part));
     more = zmq->more(part);
     parts++;
   }
-  if (!fits || burst->error) {
-    burst->bytes_count = bytes;
-    burst->table_count = cells;
-    return fits ? KVS_OK : KVS_ERR_MEMORY;
-  }
-  burst->table[cells] = parts;
-  burst->messages++;
-  bytes = burst->bytes_count - bytes;
-  if (bytes > burst->largest) burst->largest = bytes;
-  return KVS_OK;
+  if (*fits) burst->table[cells] = parts;
+  return 0;
 }
 
-kvs_status kvs_receive(const kvs_zmq *zmq, void *socket, size_t messages_max, size_t bytes_max,
-                       kvs_burst *burst) {
+/* Take one message, or what is said instead. One that finds no room is dropped as a whole: the rest must not be taken for
+ * another. */
+static void take(const kvs_zmq *zmq, kvs_lane *lane, union message *part, kvs_burst *burst) {
+  size_t bytes = burst->bytes_count, cells = burst->table_count;
+  int fits = 1;
+  lane->error = receive_message(zmq, lane->socket, part, burst, &fits);
+  if (!fits) lane->error = ENOMEM;
+  if (lane->error) {
+    burst->bytes_count = bytes;
+    burst->table_count = cells;
+    return;
+  }
+  lane->messages++;
+  bytes = burst->bytes_count - bytes;
+  if (bytes > lane->largest) lane->largest = bytes;
+}
+
+size_t kvs_receive(const kvs_zmq *zmq, kvs_lane *const *lanes, size_t count, size_t bytes_max,
+                   kvs_burst *burst) {
   union message part;
-  kvs_status status = KVS_OK;
+  size_t done = 0;
   if (burst->bytes_room > KVS_BURST_KEPT_BYTES) kvs_burst_free(burst);
-  burst->messages = burst->largest = burst->bytes_count = burst->table_count = 0;
-  burst->error = burst->is_dry = 0;
+  burst->bytes_count = burst->table_count = 0;
   zmq->init(&part);
-  while (!status && !burst->error && burst->messages < messages_max && burst->bytes_count < bytes_max)
-    status = take(zmq, socket, &part, burst);
+  while (done < count && (!done || burst->bytes_count < bytes_max)) {
+    kvs_lane *lane = lanes[done++];
+    lane->messages = lane->followed = lane->largest = 0;
+    lane->error = 0;
+    while (!lane->error && lane->messages < lane->messages_max && burst->bytes_count < bytes_max)
+      take(zmq, lane, &part, burst);
+    lane->bytes_end = burst->bytes_count;
+    lane->table_end = burst->table_count;
+  }
   zmq->close(&part);
-  burst->is_dry = burst->error == EAGAIN;
-  if (burst->is_dry) burst->error = 0;
-  return status;
+  return done;
 }
 
 void kvs_burst_free(kvs_burst *burst) {

@@ -75,6 +75,7 @@ void tests_of_keys(void);
 void tests_of_runs(void);
 void tests_of_map(void);
 void tests_of_numbers(void);
+void tests_of_follow(void);
 void tests_of_receive(void);
 void tests_of_sets(void);
 void tests_of_decode(void);

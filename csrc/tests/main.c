@@ -70,6 +70,7 @@ int main(int count, char **arguments) {
   tests_of_map();
   tests_of_numbers();
   tests_of_receive();
+  tests_of_follow();
   tests_of_sets();
   tests_of_decode();
   tests_of_index();

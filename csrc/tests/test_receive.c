@@ -4,77 +4,17 @@
 #include "check.h"
 #include "failing.h"
 #include "kvsync.h"
+#include "played.h"
 
-#define PARTS_MAX 4096u
-
-/* A part that waits on the socket, or an error in its place. */
-struct played {
-  const char *data;
-  size_t bytes;
-  int more;
-  int error; /* instead of a part; told once */
-};
-
-struct socket {
-  struct played parts[PARTS_MAX];
-  size_t count;
-  size_t at;
-};
-
-/* What a message of 64 bytes has in it here. */
-struct content {
-  const struct played *part;
-  uint64_t is_open;
-};
-
-static int error_now;
-static int64_t messages_open;
-
-static int init(void *message) {
-  memset(message, 0, 64);
-  ((struct content *)message)->is_open = 1;
-  messages_open++;
-  return 0;
-}
-
-static int receive(void *message, void *socket, int flags) {
-  struct socket *from = socket;
-  const struct played *next = &from->parts[from->at];
-  CHECK_EQUAL(flags, 1); /* ZMQ_DONTWAIT */
-  CHECK_EQUAL(((struct content *)message)->is_open, 1);
-  error_now = from->at == from->count ? EAGAIN : next->error;
-  if (from->at < from->count) from->at++;
-  if (error_now) return -1;
-  ((struct content *)message)->part = next;
-  return (int)next->bytes;
-}
-
-static void *data(void *message) { return (void *)(uintptr_t)((struct content *)message)->part->data; }
-static size_t size(const void *message) { return ((const struct content *)message)->part->bytes; }
-static int more(const void *message) { return ((const struct content *)message)->part->more; }
-static int error(void) { return error_now; }
-
-static int close_message(void *message) {
-  CHECK_EQUAL(((struct content *)message)->is_open, 1);
-  ((struct content *)message)->is_open = 0;
-  messages_open--;
-  return 0;
-}
-
-static const kvs_zmq zmq = {init, receive, data, size, more, close_message, error};
-
-static void put(struct socket *socket, const char *text, int more_follow) {
-  socket->parts[socket->count++] = (struct played){text, strlen(text), more_follow, 0};
-}
-
-static void put_error(struct socket *socket, int number) {
-  socket->parts[socket->count++] = (struct played){.error = number};
-}
-
-static kvs_status take(struct socket *socket, size_t messages_max, size_t bytes_max, kvs_burst *burst) {
-  kvs_status status = kvs_receive(&zmq, socket, messages_max, bytes_max, burst);
-  CHECK_EQUAL(messages_open, 0);
-  return status;
+/* What one socket gives; its lane as it is afterwards. */
+static kvs_lane take(struct played *socket, size_t messages_max, size_t bytes_max, kvs_burst *burst) {
+  kvs_lane lane = {.socket = socket, .messages_max = messages_max, .messages = 9, .largest = 9, .error = 9};
+  kvs_lane *lanes[] = {&lane};
+  CHECK_EQUAL(kvs_receive(&played_zmq, lanes, 1, bytes_max, burst), 1);
+  CHECK_EQUAL(played_open, 0);
+  CHECK(lane.bytes_end == burst->bytes_count && lane.table_end == burst->table_count);
+  CHECK_EQUAL(lane.followed, 0);
+  return lane;
 }
 
 /* All messages as "part|part part|part". */
@@ -100,56 +40,85 @@ static const char *text_of(const kvs_burst *burst) {
 #define CHECK_TEXT(burst, wanted) CHECK(strcmp(text_of(burst), wanted) == 0)
 
 static void whole_messages(void) {
-  static struct socket socket;
+  static struct played socket;
   kvs_burst burst = {0};
-  CHECK_EQUAL(take(&socket, 9, 99, &burst), KVS_OK);
-  CHECK(burst.messages == 0 && burst.is_dry && !burst.error);
-  put(&socket, "a", 1), put(&socket, "", 1), put(&socket, "ccc", 0), put(&socket, "alone", 0),
-      put(&socket, "", 0);
-  CHECK_EQUAL(take(&socket, 9, 99, &burst), KVS_OK);
-  CHECK(burst.messages == 3 && burst.is_dry && !burst.error);
-  CHECK_EQUAL(burst.largest, 5);
+  kvs_lane lane = take(&socket, 9, 99, &burst);
+  CHECK(lane.messages == 0 && lane.error == EAGAIN);
+  played_text(&socket, "a", 1), played_text(&socket, "", 1), played_text(&socket, "ccc", 0);
+  played_text(&socket, "alone", 0), played_text(&socket, "", 0);
+  lane = take(&socket, 9, 99, &burst);
+  CHECK(lane.messages == 3 && lane.error == EAGAIN);
+  CHECK_EQUAL(lane.largest, 5);
   CHECK_TEXT(&burst, "a||ccc alone ");
-  CHECK_EQUAL(take(&socket, 9, 99, &burst), KVS_OK);
-  CHECK(burst.messages == 0 && burst.largest == 0 && burst.table_count == 0);
+  lane = take(&socket, 9, 99, &burst);
+  CHECK(lane.messages == 0 && lane.largest == 0 && burst.table_count == 0);
   kvs_burst_free(&burst);
   CHECK(burst.bytes == NULL && burst.table == NULL);
 }
 
 static void bounds(void) {
-  static struct socket socket;
+  static struct played socket;
   kvs_burst burst = {0};
-  for (int nth = 0; nth < 3; nth++) put(&socket, "ab", 1), put(&socket, "cd", 0);
-  CHECK_EQUAL(take(&socket, 0, 99, &burst), KVS_OK);
-  CHECK(burst.messages == 0 && !burst.is_dry);
-  CHECK_EQUAL(take(&socket, 9, 0, &burst), KVS_OK);
-  CHECK(burst.messages == 0 && !burst.is_dry);
-  CHECK_EQUAL(take(&socket, 1, 99, &burst), KVS_OK);
-  CHECK(burst.messages == 1 && !burst.is_dry);
-  CHECK_EQUAL(take(&socket, 9, 1, &burst), KVS_OK); /* one is whole before its bytes are counted */
-  CHECK(burst.messages == 1 && !burst.is_dry);
-  CHECK_EQUAL(take(&socket, 9, 5, &burst), KVS_OK);
-  CHECK(burst.messages == 1 && burst.is_dry);
+  kvs_lane lane;
+  for (int nth = 0; nth < 3; nth++) played_text(&socket, "ab", 1), played_text(&socket, "cd", 0);
+  lane = take(&socket, 0, 99, &burst);
+  CHECK(lane.messages == 0 && lane.error == 0);
+  lane = take(&socket, 9, 0, &burst);
+  CHECK(lane.messages == 0 && lane.error == 0);
+  lane = take(&socket, 1, 99, &burst);
+  CHECK(lane.messages == 1 && lane.error == 0);
+  lane = take(&socket, 9, 1, &burst); /* one is whole before its bytes are counted */
+  CHECK(lane.messages == 1 && lane.error == 0);
+  lane = take(&socket, 9, 5, &burst);
+  CHECK(lane.messages == 1 && lane.error == EAGAIN);
   CHECK_EQUAL(socket.at, socket.count);
   kvs_burst_free(&burst);
 }
 
-static void errors(void) {
-  static struct socket socket;
+/* Each socket's messages lie behind those of the one before; the bytes are bounded over all, and the first always comes. */
+static void several_sockets(void) {
+  static struct played sockets[3];
+  kvs_lane lanes[3] = {0};
+  kvs_lane *all[] = {&lanes[0], &lanes[1], &lanes[2]};
   kvs_burst burst = {0};
-  put(&socket, "a", 1), put_error(&socket, EINTR), put_error(&socket, EINTR), put(&socket, "b", 0);
-  put_error(&socket, ENOTSOCK);
-  CHECK_EQUAL(take(&socket, 9, 99, &burst), KVS_OK);
-  CHECK_EQUAL(burst.error, ENOTSOCK);
-  CHECK(!burst.is_dry);
+  for (int nth = 0; nth < 3; nth++) {
+    lanes[nth].socket = &sockets[nth];
+    lanes[nth].messages_max = 9;
+  }
+  played_text(&sockets[0], "a", 1), played_text(&sockets[0], "bc", 0), played_error(&sockets[1], ENOTSOCK);
+  played_text(&sockets[2], "d", 0);
+  CHECK_EQUAL(kvs_receive(&played_zmq, all, 3, 99, &burst), 3);
+  CHECK_TEXT(&burst, "a|bc d");
+  CHECK(lanes[0].messages == 1 && lanes[0].error == EAGAIN && lanes[0].bytes_end == 3 &&
+        lanes[0].table_end == 3);
+  CHECK(lanes[1].messages == 0 && lanes[1].error == ENOTSOCK && lanes[1].bytes_end == 3);
+  CHECK(lanes[2].messages == 1 && lanes[2].error == EAGAIN && lanes[2].bytes_end == 4 && lanes[2].largest == 1);
+  for (int nth = 0; nth < 3; nth++) played_text(&sockets[nth], "abc", 0);
+  CHECK_EQUAL(kvs_receive(&played_zmq, all, 3, 4, &burst), 2);
+  CHECK_TEXT(&burst, "abc abc");
+  CHECK_EQUAL(kvs_receive(&played_zmq, all, 3, 0, &burst), 1);
+  CHECK_EQUAL(kvs_receive(&played_zmq, all + 2, 1, 4, &burst), 1);
+  CHECK_TEXT(&burst, "abc");
+  CHECK_EQUAL(kvs_receive(&played_zmq, all, 0, 4, &burst), 0);
+  CHECK_EQUAL(burst.table_count, 0);
+  kvs_burst_free(&burst);
+}
+
+static void errors(void) {
+  static struct played socket;
+  kvs_burst burst = {0};
+  kvs_lane lane;
+  played_text(&socket, "a", 1), played_error(&socket, EINTR), played_error(&socket, EINTR);
+  played_text(&socket, "b", 0), played_error(&socket, ENOTSOCK);
+  lane = take(&socket, 9, 99, &burst);
+  CHECK_EQUAL(lane.error, ENOTSOCK);
   CHECK_TEXT(&burst, "a|b");
-  put(&socket, "c", 0), put(&socket, "half", 1), put_error(&socket, ENOTSOCK);
-  CHECK_EQUAL(take(&socket, 9, 99, &burst), KVS_OK);
-  CHECK_EQUAL(burst.error, ENOTSOCK);
+  played_text(&socket, "c", 0), played_text(&socket, "half", 1), played_error(&socket, ENOTSOCK);
+  lane = take(&socket, 9, 99, &burst);
+  CHECK_EQUAL(lane.error, ENOTSOCK);
   CHECK_TEXT(&burst, "c");
-  CHECK_EQUAL(burst.largest, 1);
-  CHECK_EQUAL(take(&socket, 9, 99, &burst), KVS_OK);
-  CHECK(burst.is_dry && !burst.error);
+  CHECK_EQUAL(lane.largest, 1);
+  CHECK_EQUAL(take(&socket, 9, 99, &burst).error, EAGAIN);
   kvs_burst_free(&burst);
 }
 
@@ -159,24 +128,24 @@ static void no_memory(void) {
   unsigned refused = 0;
   memset(large, 'x', sizeof large - 1);
   for (uint64_t nth = 1; nth < 8; nth++) {
-    static struct socket socket;
+    static struct played socket;
     kvs_burst burst = {0};
-    kvs_status status;
+    kvs_lane lane;
     memset(&socket, 0, sizeof socket);
-    put(&socket, "a", 1), put(&socket, "b", 0);
-    CHECK_EQUAL(take(&socket, 1, 99, &burst), KVS_OK);
-    put(&socket, "c", 0), put(&socket, large, 1), put(&socket, large, 1), put(&socket, "e", 0),
-        put(&socket, "f", 0);
+    played_text(&socket, "a", 1), played_text(&socket, "b", 0);
+    CHECK_EQUAL(take(&socket, 1, 99, &burst).messages, 1);
+    played_text(&socket, "c", 0), played_text(&socket, large, 1), played_text(&socket, large, 1);
+    played_text(&socket, "e", 0), played_text(&socket, "f", 0);
     failing_begin(nth);
-    status = take(&socket, 9, 99999, &burst);
+    lane = take(&socket, 9, 99999, &burst);
     if (failing_end() < nth) {
-      CHECK_EQUAL(status, KVS_OK);
-      CHECK_EQUAL(burst.messages, 3);
+      CHECK_EQUAL(lane.error, EAGAIN);
+      CHECK_EQUAL(lane.messages, 3);
     } else {
       refused++;
-      CHECK_EQUAL(status, KVS_ERR_MEMORY);
+      CHECK_EQUAL(lane.error, ENOMEM);
       CHECK_TEXT(&burst, "c");
-      CHECK_EQUAL(take(&socket, 9, 99999, &burst), KVS_OK);
+      CHECK_EQUAL(take(&socket, 9, 99999, &burst).error, EAGAIN);
       CHECK_TEXT(&burst, "f");
     }
     kvs_burst_free(&burst);
@@ -187,32 +156,33 @@ static void no_memory(void) {
 /* Also a burst that cannot even begin. */
 static void no_memory_at_first(void) {
   for (uint64_t nth = 1; nth <= 2; nth++) {
-    static struct socket socket;
+    static struct played socket;
     kvs_burst burst = {0};
+    kvs_lane lane;
     memset(&socket, 0, sizeof socket);
-    put(&socket, "a", 1), put(&socket, "b", 0), put(&socket, "c", 0);
+    played_text(&socket, "a", 1), played_text(&socket, "b", 0), played_text(&socket, "c", 0);
     failing_begin(nth);
-    CHECK_EQUAL(take(&socket, 9, 99, &burst), KVS_ERR_MEMORY);
+    lane = take(&socket, 9, 99, &burst);
     failing_end();
-    CHECK_EQUAL(burst.messages, 0);
-    CHECK_EQUAL(take(&socket, 9, 99, &burst), KVS_OK);
+    CHECK(lane.error == ENOMEM && lane.messages == 0);
+    CHECK_EQUAL(take(&socket, 9, 99, &burst).error, EAGAIN);
     CHECK_TEXT(&burst, "c");
     kvs_burst_free(&burst);
   }
 }
 
 static void room_is_given_back(void) {
-  static struct socket socket;
+  static struct played socket;
   kvs_burst burst = {0};
   char *large = check_alloc(2 * KVS_BURST_KEPT_BYTES);
   memset(large, 'x', 2 * KVS_BURST_KEPT_BYTES);
-  socket.parts[socket.count++] = (struct played){large, 2 * KVS_BURST_KEPT_BYTES, 0, 0};
-  CHECK_EQUAL(take(&socket, 1, 1, &burst), KVS_OK);
+  played_put(&socket, large, 2 * KVS_BURST_KEPT_BYTES, 0);
+  CHECK_EQUAL(take(&socket, 1, 1, &burst).messages, 1);
   CHECK_EQUAL(burst.bytes_count, 2 * KVS_BURST_KEPT_BYTES);
   CHECK(memcmp(burst.bytes, large, burst.bytes_count) == 0);
   CHECK(burst.bytes_room < 3 * KVS_BURST_KEPT_BYTES);
-  put(&socket, "a", 0);
-  CHECK_EQUAL(take(&socket, 1, 1, &burst), KVS_OK);
+  played_text(&socket, "a", 0);
+  CHECK_EQUAL(take(&socket, 1, 1, &burst).messages, 1);
   CHECK(burst.bytes_room <= KVS_BURST_KEPT_BYTES);
   CHECK_TEXT(&burst, "a");
   kvs_burst_free(&burst);
@@ -221,7 +191,7 @@ static void room_is_given_back(void) {
 
 /* Any messages, any bounds: together the bursts are what was put in, each within its bounds. */
 static void any_messages(void) {
-  static struct socket socket;
+  static struct played socket;
   static char from[4096];
   kvs_burst burst = {0};
   for (size_t at = 0; at < sizeof from; at++) from[at] = (char)check_random();
@@ -230,18 +200,17 @@ static void any_messages(void) {
     memset(&socket, 0, sizeof socket);
     while (socket.count < 200 || socket.parts[socket.count - 1].more) {
       size_t bytes = check_below(8) ? check_below(40) : check_below(sizeof from);
-      socket.parts[socket.count++] =
-          (struct played){from + check_below(sizeof from - bytes + 1), bytes, check_below(3) != 0, 0};
+      played_put(&socket, from + check_below(sizeof from - bytes + 1), bytes, check_below(3) != 0);
     }
     while (!is_over) {
       size_t messages_max = check_below(20), bytes_max = check_below(9000), row = 0, begin = 0, before_last = 0;
-      CHECK_EQUAL(take(&socket, messages_max, bytes_max, &burst), KVS_OK);
-      CHECK(burst.messages <= messages_max);
-      for (size_t message = 0; message < burst.messages; message++) {
+      kvs_lane lane = take(&socket, messages_max, bytes_max, &burst);
+      CHECK(lane.messages <= messages_max);
+      for (size_t message = 0; message < lane.messages; message++) {
         uint64_t parts = burst.table[row++];
         before_last = begin;
         for (uint64_t nth = 0; nth < parts; nth++, part++) {
-          const struct played *wanted = &socket.parts[part];
+          const struct played_part *wanted = &socket.parts[part];
           size_t end = burst.table[row++];
           CHECK_EQUAL(end - begin, wanted->bytes);
           CHECK(memcmp(burst.bytes + begin, wanted->data, wanted->bytes) == 0);
@@ -250,8 +219,8 @@ static void any_messages(void) {
         }
       }
       CHECK(row == burst.table_count && begin == burst.bytes_count && part == socket.at);
-      CHECK(burst.messages == 0 || before_last < bytes_max);
-      is_over = burst.is_dry;
+      CHECK(lane.messages == 0 || before_last < bytes_max);
+      is_over = lane.error == EAGAIN;
     }
     CHECK_EQUAL(part, socket.count);
   }
@@ -259,14 +228,15 @@ static void any_messages(void) {
 }
 
 static void finding(void) {
-  kvs_zmq found = zmq;
+  kvs_zmq found = played_zmq;
   CHECK_EQUAL(kvs_zmq_find("no-such-library.so", &found), KVS_ERR_ARGUMENT);
-  CHECK(found.init == init && found.error == error);
+  CHECK(found.init == played_zmq.init && found.error == played_zmq.error);
 }
 
 void tests_of_receive(void) {
   RUN("receive: whole messages, in order, and whether more are there", whole_messages);
   RUN("receive: no more messages than asked for, none after so many bytes", bounds);
+  RUN("receive: several sockets, one behind the other", several_sockets);
   RUN("receive: signals are waited out, errors told, half a message is none", errors);
   RUN("receive: without memory one message is lost, and nothing is mistaken for another", no_memory);
   RUN("receive: without any memory", no_memory_at_first);

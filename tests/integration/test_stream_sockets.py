@@ -525,13 +525,13 @@ def test_large_frames_do_not_fill_the_queue() -> None:
         line = Line(context, source(publisher, replay=False), options, Random(1))
         publisher.wait_for_subscriber()
         publisher.publish(payload)
-        wait_for(lambda: line.receive_burst(1, 1)[0], lambda: "nothing came")
+        wait_for(lambda: line.receive_burst(1, 1).total, lambda: "nothing came")
         publisher.publish_all([payload] * 200)
         wait_for(line.has_more, lambda: "nothing more came")
         waiting = 0
         time.sleep(0.3)  # libzmq's own thread takes what it may; it tells nobody
         publisher.drop_connections()  # what is neither in our queue nor in the kernel's is lost
-        while line.receive_burst(1, 1)[0]:
+        while line.receive_burst(1, 1).total:
             waiting += 1
         line.close()
     assert 0 < waiting <= 100
@@ -559,7 +559,7 @@ def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4_096
 
 
-@pytest.mark.parametrize("where", ["receive_burst", "news"])
+@pytest.mark.parametrize("where", ["limit", "note", "receive_burst", "news"])
 def test_a_fault_of_ours_ends_one_engine_only(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     """What must not happen is told at the engine that it happened to; the others are followed on."""
     other, sound = Engine("other"), getattr(Line, where)

@@ -217,6 +217,25 @@ typedef struct kvs_zmq {
   int (*close)(void *message);
   int (*error)(void);
 } kvs_zmq;
+typedef struct kvs_lane {
+  void *socket;
+  size_t messages_max;
+  size_t largest_max;
+  size_t messages;
+  size_t followed;
+  size_t largest;
+  size_t bytes_end;
+  size_t table_end;
+  int error;
+  struct kvs__lane *own;
+} kvs_lane;
+typedef struct kvs_followed {
+  size_t messages;
+  size_t bytes;
+  double at;
+  const char *payload;
+  size_t payload_bytes;
+} kvs_followed;
 typedef struct kvs_burst {
   char *bytes;
   size_t bytes_count;
@@ -224,11 +243,13 @@ typedef struct kvs_burst {
   uint64_t *table;
   size_t table_count;
   size_t table_room;
-  size_t messages;
-  size_t largest;
-  int is_dry;
-  int error;
 } kvs_burst;
 kvs_status kvs_zmq_find(const char *path, kvs_zmq *zmq);
-kvs_status kvs_receive(const kvs_zmq *zmq, void *socket, size_t messages_max, size_t bytes_max, kvs_burst *burst);
+kvs_status kvs_lane_create(kvs_lane **lane);
+void kvs_lane_destroy(kvs_lane *lane);
+void kvs_lane_open(kvs_lane *lane, uint32_t engine, int64_t number);
+void kvs_lane_close(kvs_lane *lane, kvs_followed *followed);
+size_t kvs_receive(const kvs_zmq *zmq, kvs_lane *const *lanes, size_t count, size_t bytes_max, kvs_burst *burst);
+size_t kvs_index_follow(kvs_index *index, kvs_lane *const *lanes, size_t count, const kvs_burst *burst, double now,
+                        uint32_t *look);
 void kvs_burst_free(kvs_burst *burst);

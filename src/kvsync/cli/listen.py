@@ -69,9 +69,6 @@ class Nowhere:
     def apply(self, engine: Engine, payload: bytes | memoryview, *, model: str, sequence: int | None = None) -> Applied:
         return Applied()
 
-    def apply_many(self, items: Sequence[tuple[Engine, bytes | memoryview, str, int | None]]) -> None:
-        """Nothing to keep."""
-
     def restart(self, engine: Engine) -> None:
         """Nothing to forget."""
 

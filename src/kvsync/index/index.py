@@ -295,6 +295,25 @@ class Index:
         )
         return AppliedMany(applied, count)
 
+    def number_of(self, engine: Engine, model: str) -> int:
+        """
+        The number that the core knows an engine by, for `follow`; one that is not known is registered.
+
+        Raises ConfigError for one that is recorded with another model.
+        """
+        return self._number(self._borrow(), engine, model)
+
+    def follow(self, lanes: Any, count: int, burst: Any, now: float) -> Sequence[int]:
+        """
+        Apply what the core took off sockets, as far as it plainly follows what came before.
+
+        `lanes` are `count` pointers to `kvs_lane`, and `burst` the `kvs_burst` that was received of them. Gives which
+        lanes want a look, see `kvs_index_follow` in csrc/include/kvsync.h.
+        """
+        look = ffi.new("uint32_t[]", count)
+        looks = lib.kvs_index_follow(self._borrow(), lanes, count, burst, now, look)
+        return ffi.unpack(look, looks) if looks else ()
+
     def clear(self, engine: Engine, medium: str | None = None) -> None:
         """
         Note that the engine holds nothing now, on one medium or anywhere; its trust there is `exact` again.

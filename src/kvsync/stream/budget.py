@@ -5,24 +5,22 @@ An engine publishes a batch a step, so a thousand a second are many. One that go
 mad, or means harm. What is beyond its budget is not read: it waits in libzmq's queue, then in the publisher's, which
 drops. So the others have their turns, the thread has time for them, and only the mad one's record suffers, by gaps.
 
-A frame counts once more for each 4 KiB of it: what takes the time is what it tells. A step's batch is seldom larger.
+Each 4 KiB of what comes together count as one frame more: what takes the time is what they tell. A step's batch is
+seldom as large.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
-
-from kvsync.stream.frames import Frames
 
 COUNTED_BYTES: Final = 4_096
 
 
-def cost_of(messages: Sequence[Frames]) -> int:
+def cost_of(frames: int, size: int) -> int:
     """
-    How many frames these count for.
+    How many frames those count for that came together, with so many bytes.
     """
-    return len(messages) + sum(len(frames[-1]) // COUNTED_BYTES for frames in messages)
+    return frames + size // COUNTED_BYTES
 
 
 class Budget:

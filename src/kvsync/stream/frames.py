@@ -74,16 +74,6 @@ def read_replay(frames: Frames) -> Batch | EndMarker | Unreadable:
     return _batch(frames[-2], frames[-1])
 
 
-def run_length(messages: Sequence[Frames], number: int) -> int:
-    """
-    How many messages of the live stream, from the first on, carry this number and those that follow it.
-    """
-    for count, frames in enumerate(messages):
-        if len(frames) != LIVE_FRAMES or frames[1] != number_frame(number + count) or number + count > NUMBER_MAX:
-            return count
-    return len(messages)
-
-
 def number_frame(number: int) -> bytes:
     """
     The eight bytes that stand for a sequence number.

@@ -1,11 +1,15 @@
 """
 One engine's sockets around its `Sequence`: frames and connections in, instructions carried out.
 
-All methods but `status`, `bookmark` and `detach` belong to the I/O thread. A turn is bounded: first messages of the
-line are taken out (`hear`), then the monitor is read, then the messages are told to the sequence (`take`). In that
-order no message of a new connection is taken for one of the old, see `sockets`; those read along with the news of
-a new connection may be of either, and the sequence is told how many they are. Batches that plainly follow are left to
-the subscriber's `Runs`, which gives those of several engines to the index in one call.
+All methods but `status`, `bookmark` and `detach` belong to the I/O thread. A turn is bounded. It begins (`begin`) with
+what may be read of the line. Then the subscriber takes the messages of several engines out and looks which monitors
+have news, and after that the messages are told to the sequence (`take`). In that order no message of a new connection
+is taken for one of the old, see `sockets`; those read along with the news of a new connection may be of either, and the
+sequence is told how many they are.
+
+As long as nothing but the next batch is expected of an engine its lane is open, see `lane`: such batches are applied by
+the core, and this link has no turn for them. Whoever looks at the sequence, in any thread, closes the lane first and
+tells the sequence what was followed (`_settle`). The next turn or tick opens it again.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterator
 from random import Random
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from kvsync.errors import KvsyncError
 from kvsync.stream.backoff import Backoff
@@ -23,17 +27,21 @@ from kvsync.stream.connection import DOWN, MISMATCH, REFUSED, RETRIED, UP, Conne
 from kvsync.stream.endpoints import Source
 from kvsync.stream.fairlock import FairLock
 from kvsync.stream.frames import PUB, REPLAY, Frames
-from kvsync.stream.instructions import Apply, Drop, Instruction, Payload, RequestReplay
+from kvsync.stream.instructions import Drop, Instruction, RequestReplay
+from kvsync.stream.lane import Lane
 from kvsync.stream.options import SubscriberOptions
+from kvsync.stream.receiver import SILENCE, Burst, Follower
 from kvsync.stream.replays import Urgency
-from kvsync.stream.runs import RUN_FRAMES, Runs
 from kvsync.stream.sequence import Bookmark, Replay, Sequence, feed
 from kvsync.stream.sockets import Context, Line, Question, SocketError, WatchedSocket, size_of
 from kvsync.stream.status import Pulse, StreamStatus, status_of
-from kvsync.stream.target import LiveTarget, carry_out
+from kvsync.stream.target import Target, carry_out
 from kvsync.types import Engine
 
 logger = logging.getLogger(__name__)
+
+LOOK_S: Final = 1.0
+"""How long the core may follow a stream and nobody looks."""
 
 Tap: TypeAlias = Callable[[Engine, str, Frames], None]
 """Is shown every message as it came, in the I/O thread: it must be quick."""
@@ -43,10 +51,10 @@ class Home(Protocol):
     """What a link needs of the subscriber it lives in."""
 
     context: Context
-    target: LiveTarget
+    target: Target
+    follower: Follower | None
     options: SubscriberOptions
     tap: Tap | None
-    runs: Runs
 
     def watch(self, socket: WatchedSocket, link: Link) -> None: ...
 
@@ -66,7 +74,9 @@ class Link:
 
     # The mutable state, guarded by `_lock` where other threads look:
     #   _line, _question    the open sockets
-    #   _heard, _is_dry     what `hear` took off the line for `take`, and whether that was all
+    #   lane, is_followed   that of the open line, and whether the core follows it
+    #   _look_at            when time matters to one that is followed
+    #   _heard, _is_dry     what came off the line for `take`, and whether that was all
     #   _is_unsure          sockets were opened: their monitors may have news that no descriptor tells of
     #   _turns_heard        turns in which the line was read while an answer waited; None once the answer is read
     #   _wanted             the start of a replay that is to be asked for once there is a slot
@@ -103,8 +113,11 @@ class Link:
         self._too_fast = f"it sends more than {limit:.0f} frames a second, and is read no faster; raise frames_per_s"
         self._backoff = Backoff(options.reconnect_first_s, options.reconnect_max_s, rng)
         self._line: Line | None = None
+        self.lane: Lane | None = None
+        self.is_followed = False
+        self._look_at = 0.0
         self._question: Question | None = None
-        self._heard: list[Frames] = []
+        self._heard = SILENCE
         self._is_dry = True
         self._is_unsure = False
         self._turns_heard: int | None = None
@@ -125,6 +138,7 @@ class Link:
     def status(self, now: float) -> StreamStatus:
         """The stream as it is between two turns."""
         with self._lock:
+            self._settle()
             return status_of(
                 self.source.engine,
                 self._sequence,
@@ -141,63 +155,53 @@ class Link:
     def bookmark(self) -> Bookmark | None:
         """Where a later process may go on."""
         with self._lock:
+            self._settle()
             return self._sequence.bookmark
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[Bookmark | None]:
         """Apply nothing while the context lasts; gives where a later process may go on from the record as it is."""
         with self._lock:
+            self._settle()
             yield None if self._failed else self._sequence.bookmark
 
     def detach(self) -> None:
         """Apply nothing from now on; returns once nothing is being applied."""
         with self._lock:
+            self._settle()
             self._detached = True
 
     # ------------------------------------------------------------------ the I/O thread
 
-    def hear(self, now: float) -> None:
-        """Begin a turn: take a burst of messages off the line, to be told in `take`."""
-        line, options = self._line, self._home.options
-        if line is None or self._detached:
-            return
-        # Without the lock: others look at what is told, and nothing is told yet.
-        frames_max = self._budget.allowed(options.burst_frames, now)
-        self._is_spent = frames_max == 0
-        try:
-            self._heard, self._is_dry = line.receive_burst(frames_max, options.burst_bytes)
-        except SocketError as error:
-            with self._lock:
-                self._lose_line(f"socket trouble: {error}", now)
-        except Exception:
-            logger.exception("engine %s is not followed any more", self.source.engine)
-            with self._lock:
-                self._fail()
+    def begin(self, now: float) -> None:
+        """Begin a turn: bound what is taken off the line, and let the core follow it if that is simple."""
+        self._try(lambda now, told: False, now, False)
 
-    def take(self, now: float, *, has_news: bool) -> bool:
-        """End a turn, after a look at the monitors told whether they have news; True if there is more to do at once."""
+    def stop(self) -> None:
+        """Let the core follow nothing in this turn."""
+        with self._lock:
+            self._settle()
+
+    def take(self, burst: Burst, now: float, *, has_news: bool) -> bool:
+        """End a turn with what came off the line and whether the monitors have news; True if there is more to do."""
+        self._heard = burst
         return self._try(self._take, now, has_news)
 
     def tick(self, now: float, *, may_probe: bool) -> bool:
         """Let time pass; True if a probe was sent."""
+        if self.is_followed and now < self._look_at:
+            return False
         return self._try(self._tick, now, may_probe)
-
-    def pin(self) -> None:
-        """Let no other thread look until `unpin`: what was told is not in the index yet."""
-        self._lock.acquire()
-
-    def unpin(self) -> None:
-        """Let others look again."""
-        self._lock.release()
-
-    def apply(self, number: int, payload: Payload) -> None:
-        """Apply one batch of a run that was refused as a whole."""
-        self._change_index(Apply(number, payload))
 
     def _try(self, step: Callable[[float, bool], bool], now: float, told: bool) -> bool:
         with self._lock:
             try:
-                return not (self._detached or self._failed) and step(now, told)
+                self._settle()
+                if self._detached or self._failed:
+                    return False
+                has_more = step(now, told)
+                self._open_lane(now)
+                return has_more
             except SocketError as error:
                 self._lose_line(f"socket trouble: {error}", now)
             except Exception:
@@ -208,24 +212,60 @@ class Link:
     def close(self) -> None:
         """Close the sockets."""
         with self._lock:
+            self._settle()
             self._detached = True
             self._close_question()
             self._close_line()
 
+    # ------------------------------------------------------------------ the lane
+
+    def _settle(self) -> None:
+        """Let the core follow no longer, and tell the sequence what it has followed."""
+        self.is_followed = False
+        followed = None if self.lane is None else self.lane.close()
+        if followed is not None:
+            self._note_heard(followed.frames, followed.size)
+            self._sequence.follow(followed.frames, followed.payload, followed.at)
+
+    def _open_lane(self, now: float) -> None:
+        """Bound what is read of the line next, and let the core follow it if nothing but the next batch is expected."""
+        line, follower = self._line, self._home.follower
+        if line is None:
+            return
+        frames_max = self._budget.allowed(self._home.options.burst_frames, now)
+        self._is_spent = frames_max == 0
+        line.limit(frames_max)
+        number = self._sequence.awaited
+        if number is None or follower is None or not (line.lane.can_open and self._is_at_rest()):
+            return
+        with contextlib.suppress(KvsyncError, MemoryError):  # it is told when a batch is applied
+            line.lane.open(follower.number_of(self.source.engine, self.source.model), number)
+            self.is_followed = True
+            self._look_at = min(now + LOOK_S, self._sequence.due_at)
+
+    def _is_at_rest(self) -> bool:
+        """Whether there is nothing to look after."""
+        if not self._sequence.connected or self._home.tap is not None:
+            return False
+        asks = self._sequence.asked is not None or self._question is not None or self._is_unsure
+        is_held = self._is_spent or self._held_back or self.error == self._too_fast
+        return not (asks or is_held)
+
     # ------------------------------------------------------------------ turns
 
     def _take(self, now: float, has_news: bool) -> bool:
-        heard, self._heard = self._heard, []
+        burst, self._heard = self._heard, SILENCE
+        self._is_dry = burst.is_dry
+        heard = burst.messages()
         if has_news or self._is_unsure:
             self._is_unsure = False
             heard = self._read_news(heard, now)
-        if heard:
-            self._budget.spend(cost_of(heard))
-            self._backoff.reset()
-            if self._home.tap is not None:
-                for frames in heard:
-                    self._tap(PUB, frames)
-            self._tell(heard, now)
+        self._note_heard(len(heard), sum(map(size_of, heard)))
+        for frames in heard:
+            self._tap(PUB, frames)
+            self._obey(feed(self._sequence, PUB, frames, now), now)
+        if self._line is not None:
+            self._line.note(burst)
         if self._question is not None and not self._has_to_hear_out():
             self._read_answer(now)
         if self._is_spent or self._held_back or self.error == self._too_fast:
@@ -244,8 +284,8 @@ class Link:
         if UP in news:
             # To the last of the old connection: what came over it must not be met later as if it were new.
             options = self._home.options
-            more, self._is_dry = line.receive_burst(2 * options.queue_frames_max, options.sequence.waiting_bytes_max)
-            heard = heard + more
+            more = line.receive_burst(2 * options.queue_frames_max, options.sequence.waiting_bytes_max)
+            heard, self._is_dry = heard + more.messages(), more.is_dry
         for event in news:
             line.connection.take(event, now)
             self._line_news(line.connection, event, len(heard), now)
@@ -266,18 +306,10 @@ class Link:
         self._is_dry = self._is_dry and not more
         return more
 
-    def _tell(self, heard: list[Frames], now: float) -> None:
-        """Tell messages of the line, runs of them in one go where they plainly follow."""
-        at = 0
-        while at < len(heard):
-            count = self._sequence.live_run(heard[at : at + RUN_FRAMES], now)
-            if count:
-                last = self._sequence.applied
-                assert last is not None
-                self._home.runs.add(self, last + 1 - count, [frames[-1] for frames in heard[at : at + count]])
-            else:
-                self._obey(feed(self._sequence, PUB, heard[at], now), now)
-            at += count or 1
+    def _note_heard(self, frames: int, size: int) -> None:
+        if frames:
+            self._budget.spend(cost_of(frames, size))
+            self._backoff.reset()
 
     def _has_to_hear_out(self) -> bool:
         """
@@ -311,7 +343,7 @@ class Link:
             if frames is None:
                 return
             size += size_of(frames)
-            self._answers_budget.spend(cost_of([frames]))
+            self._answers_budget.spend(cost_of(1, size_of(frames)))
             self._tap(REPLAY, frames)
             self._obey(feed(self._sequence, REPLAY, frames, now), now)
 
@@ -390,7 +422,6 @@ class Link:
 
     def _change_index(self, instruction: Instruction) -> None:
         engine = self.source.engine
-        self._home.runs.flush()  # what came before is applied before
         try:
             carry_out(instruction, self._home.target, engine, self.source.model)
         except Exception as error:
@@ -418,7 +449,6 @@ class Link:
         self._close_question()
         self._close_line()
         with contextlib.suppress(Exception):
-            self._home.runs.flush()
             self._home.target.doubt(self.source.engine, "internal error")
 
     # ------------------------------------------------------------------ sockets
@@ -434,6 +464,7 @@ class Link:
             self.error = f"{self.source.events} cannot be {verb}: {error}; trying again"
             self._reopen_at = now + self._backoff.pause()
             return
+        self.lane = self._line.lane
         self._reopen_at = None
         self._is_unsure = True
         self._home.watch(self._line, self)
@@ -448,7 +479,8 @@ class Link:
         if self._line is not None:
             self._home.unwatch(self._line)
             self._line.close()
-            self._line, self._heard, self._is_dry = None, [], True
+            self._line = self.lane = None
+            self._heard, self._is_dry = SILENCE, True
 
     def _open_question(self, now: float) -> None:
         endpoint, start = self.source.replay, self._wanted

@@ -49,7 +49,7 @@ class SubscriberOptions:
     frames or `burst_bytes` bytes of one engine are handled before the others have their turn. `engines_max` sizes
     libzmq's socket table. At most `replays_max` replays run at once, and those of first contacts begin within
     `replay_spread_s` seconds, by lot. An engine that goes on sending more than `frames_per_s` is read no faster, once
-    it has used up `frames_burst`, where a frame counts once more for each 4 KiB; None reads whatever comes.
+    it has used up `frames_burst`, where each 4 KiB count as one frame more; None reads whatever comes.
     While very many batches come from one here and one there, a round begins so long after the one before that several
     have gathered, `gather_s` at most, which saves processor time. The more turns a second, the longer: 4 ms at 2,500,
     40 ms at 25,000.

@@ -27,7 +27,7 @@ is a frame with nothing to apply: it is dropped under its own name.
 
 from __future__ import annotations
 
-from collections.abc import Sequence as Seq
+from math import inf
 
 from kvsync.stream.answers import Answers
 from kvsync.stream.bookmark import Bookmark, bookmark_of, digest
@@ -42,7 +42,6 @@ from kvsync.stream.frames import (
     Unreadable,
     read_live,
     read_replay,
-    run_length,
 )
 from kvsync.stream.instructions import Doubt, Instruction, Payload
 from kvsync.stream.life import Life
@@ -173,6 +172,13 @@ class Sequence:
         idle = self._replay is Replay.ASKED and self.connected and self._answers.asked is None
         return idle and (now >= self._probe_at or self._is_to_be_rebuilt(now))
 
+    @property
+    def due_at(self) -> float:
+        """The earliest time at which a `tick` of a stream at rest does something; what is heard puts it off."""
+        if self._replay is not Replay.ASKED:
+            return inf
+        return min(self._probe_at, self._rebuild_at) if self._answers.owes else self._probe_at
+
     def _is_to_be_rebuilt(self, now: float) -> bool:
         return self._answers.owes and now >= self._rebuild_at
 
@@ -212,23 +218,27 @@ class Sequence:
             out.append(Doubt(UNVERIFIED))
         return tuple(out)
 
-    def live_run(self, messages: Seq[Frames], now: float) -> int:
-        """
-        Take the messages of the live stream, from the first on, that plainly follow what has been applied.
+    @property
+    def awaited(self) -> int | None:
+        """The number of the live frame that would plainly follow what has been applied; None if it is not as simple."""
+        life, answers = self._life, self._answers
+        if self._unread or not life.is_in_step or life.expected > NUMBER_MAX:
+            return None
+        if answers.asked is not None and (answers.are_held or answers.is_beginning):
+            return None
+        return life.expected
 
-        How many they are: each is to be applied, the last under the number `applied`. None may be; `feed` takes all.
+    def follow(self, count: int, payload: Payload, now: float) -> None:
         """
-        life = self._life
-        if self._unread or not life.is_in_step or self._answers.are_held or self._answers.is_beginning:
-            return 0
-        count = run_length(messages, life.expected)
-        if count:
-            self.counters.received += count
-            self._connects = 0
-            self.last_event_at = now
-            self._put_off_probe(now)
-            life.step(count, messages[count - 1][-1])
-        return count
+        Take so many live frames, the first of them numbered as `awaited`, the others counting on from it.
+
+        Each is to be applied, the last, which has this payload, under the number `applied`.
+        """
+        self.counters.received += count
+        self._connects = 0
+        self.last_event_at = now
+        self._put_off_probe(now)
+        self._life.step(count, payload)
 
     def replayed(self, number: int, payload: Payload, now: float) -> tuple[Instruction, ...]:
         """Take a frame of a replay."""

@@ -31,7 +31,7 @@ from kvsync.stream.endpoints import Source, is_ipv6
 from kvsync.stream.frames import Frames, number_frame
 from kvsync.stream.instructions import Payload
 from kvsync.stream.options import SubscriberOptions
-from kvsync.stream.receiver import Receiver, new_receiver
+from kvsync.stream.receiver import Burst, Receiver, new_receiver
 
 HANDSHAKE_MS: Final = 10_000
 HEARTBEATS_MISSED: Final = 2
@@ -90,8 +90,9 @@ class WatchedSocket:
         self._socket = context.socket(kind)
         self._monitor: zmq.Socket[bytes] | None = None
         self._room = options.queue_frames_max
+        self.is_closed = False
         self._receiver = context.receiver
-        self._handle = self._receiver.handle_of(self._socket)
+        self.lane = self._receiver.lane_of(self._socket)
         self.connection = Connection()
         try:
             self._configure(rng)
@@ -117,14 +118,25 @@ class WatchedSocket:
         """Whether a message is there."""
         return _is_readable(self._socket)
 
-    def receive_burst(self, frames_max: int, bytes_max: int) -> tuple[list[Frames], bool]:
-        """Take messages up to a number and a size, and whether the socket has run dry."""
-        if self._handle is None:
+    def limit(self, frames_max: int) -> None:
+        """How many messages are taken at once from now on."""
+        if self.is_closed:
             raise zmq.ZMQError(errno.ENOTSOCK)  # where it was is somebody else's memory
-        burst = self._receiver.receive(self._handle, frames_max, bytes_max)
+        self.lane.limit(frames_max, self._options.queue_bytes_max // self._room)
+
+    def note(self, burst: Burst) -> None:
+        """Take note of what came. Raises zmq.ZMQError for what ended it, unless no more was there."""
         if burst.largest * self._room > self._options.queue_bytes_max:
             self._make_less_room(burst.largest)
-        return burst.messages, burst.is_dry
+        if burst.error and not burst.is_dry:
+            raise zmq.ZMQError(burst.error)
+
+    def receive_burst(self, frames_max: int, bytes_max: int) -> Burst:
+        """Take messages up to a number and a size; the lane is to be closed."""
+        self.limit(frames_max)
+        (burst,) = self._receiver.receive([self.lane], bytes_max).bursts([0])
+        self.note(burst)
+        return burst
 
     def _make_less_room(self, size: int) -> None:
         """Let fewer messages wait in libzmq, which counts them and not their bytes: as if all were of this size."""
@@ -135,7 +147,7 @@ class WatchedSocket:
 
     def receive(self) -> Frames | None:
         """Take one message; None if there is none."""
-        messages, _ = self.receive_burst(1, 1)
+        messages = self.receive_burst(1, 1).messages()
         return messages[0] if messages else None
 
     def news(self) -> list[int]:
@@ -152,7 +164,7 @@ class WatchedSocket:
             self._socket.disable_monitor()
             self._monitor.close(0)
             self._monitor = None
-        self._handle = None
+        self.is_closed = True
         self._socket.close(0)
 
     def _configure(self, rng: Random) -> None:

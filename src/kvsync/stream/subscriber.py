@@ -6,8 +6,9 @@ All engines' sockets and the one thread that serves them.
                    every `tick_s` lets time pass for all: retries, overdue replays, probes
 
 Engines have their turns in groups: all lines of a group are read, then one look tells which monitors have news, then
-all is told, and batches that plainly follow go to the index together. An engine that has more to say than fits in its
-turn is served again in the next round, after the others; no engine can hold up another for longer than one turn.
+the core applies the batches that plainly follow, and the links are told the rest. An engine that has more to say than
+fits in its turn is served again in the next round, after the others; no engine can hold up another for longer than one
+turn.
 Sockets are opened, used and closed in the I/O thread only. Batches are applied there too: the index releases the GIL
 and bounds its own work.
 """
@@ -27,17 +28,17 @@ from random import Random
 from types import TracebackType
 from typing import Final, Self
 
-from kvsync.errors import CapacityError, ClosedError, ConfigError
+from kvsync.errors import CapacityError, ClosedError, ConfigError, KvsyncError
 from kvsync.stream.endpoints import Source, check_source
 from kvsync.stream.files import make_room
 from kvsync.stream.link import Link, Tap
 from kvsync.stream.options import SubscriberOptions
+from kvsync.stream.receiver import LOST, SILENCE, Burst, Follower, Haul
 from kvsync.stream.replays import Turns, Urgency
-from kvsync.stream.runs import Runs
 from kvsync.stream.sequence import Bookmark
 from kvsync.stream.sockets import WatchedSocket, new_context
 from kvsync.stream.status import Pulse, StreamStatus
-from kvsync.stream.target import LiveTarget
+from kvsync.stream.target import Target
 from kvsync.types import Engine
 
 logger = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ class Subscriber:
 
     def __init__(
         self,
-        index: LiveTarget,
+        index: Target,
         options: SubscriberOptions | None = None,
         tap: Tap | None = None,
         *,
@@ -88,6 +89,7 @@ class Subscriber:
     ) -> None:
         self.options = SubscriberOptions() if options is None else options
         self.target = index
+        self.follower: Follower | None = index if isinstance(index, Follower) else None
         self.tap = tap
         self.interest: Callable[[Engine], float] | None = None
         self._clock = clock
@@ -105,7 +107,6 @@ class Subscriber:
         self._selector.register(self._wake_here, selectors.EVENT_READ, None)
         self._monitors = selectors.DefaultSelector()
         self._selector.register(self._monitors.fileno(), selectors.EVENT_READ, self._monitors)
-        self.runs = Runs(index)
         self._open_links: deque[Link] = deque()
         self._hot: dict[Link, None] = {}
         self._turns: Turns[Link] = Turns(self.options.replays_max, self.options.replay_spread_s, self._rng)
@@ -268,22 +269,42 @@ class Subscriber:
         turn, self._hot = list(self._hot), {}
         self._turns_taken += len(turn)
         now = self._round_at = self._clock()
-        for at in range(0, len(turn), GROUP_LINKS):
-            self._serve(turn[at : at + GROUP_LINKS], now)
+        at = 0
+        while at < len(turn):
+            at += self._serve(turn[at : at + GROUP_LINKS], now)
         if now >= self._ticked_at + self.options.tick_s:
             self._tick(now)
 
-    def _serve(self, group: Sequence[Link], now: float) -> None:
-        """Give each link its turn."""
+    def _serve(self, group: Sequence[Link], now: float) -> int:
+        """Give each link its turn, or the first of them if what they say together is too much; gives how many."""
         for link in group:
-            link.hear(now)
+            if not link.is_followed:
+                link.begin(now)
+        lines = {link: link.lane for link in group if link.lane is not None}
+        haul = self.context.receiver.receive(list(lines.values()), self.options.burst_bytes)
+        unread = list(lines)[haul.count :]
+        served = group[: group.index(unread[0])] if unread else group
         news = self._with_news()  # after the messages: see `sockets`
+        for link in news:
+            link.stop()
+        heard = self._follow(list(lines), haul, now)
+        heard |= {link: SILENCE for link in served if link not in lines}
+        for link, burst in heard.items():
+            if link.take(burst, now, has_news=link in news):
+                self._hot[link] = None
+        return len(served)
+
+    def _follow(self, lines: Sequence[Link], haul: Haul, now: float) -> dict[Link, Burst]:
+        """Let the core apply what it can; gives what is left to look at."""
         try:
-            for link in group:
-                if link.take(now, has_news=link in news):
-                    self._hot[link] = None
-        finally:
-            self.runs.flush()
+            places = haul.follow(self.follower, now)
+        except KvsyncError:
+            places = range(haul.count)  # each is told why when its batch is applied
+        try:
+            bursts = haul.bursts(places)
+        except MemoryError:
+            bursts = [LOST] * len(places)
+        return dict(zip([lines[at] for at in places], bursts, strict=True))
 
     def _with_news(self) -> dict[Link, None]:
         return {key.data: None for key, _ in self._monitors.select(0)}

@@ -4,7 +4,7 @@ What this room asks of an index, and how its instructions are carried out on one
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Protocol
 
 from kvsync.stream.instructions import Apply, Confirm, Doubt, Drop, Empty, Instruction, Payload, RequestReplay, Reset
@@ -25,12 +25,6 @@ class Target(Protocol):
     def confirm(self, engine: Engine) -> None: ...
 
     def remove(self, engine: Engine) -> None: ...
-
-
-class LiveTarget(Target, Protocol):
-    """An index that also takes several batches in one turn, as (engine, payload, model, sequence)."""
-
-    def apply_many(self, items: Sequence[tuple[Engine, Payload, str, int | None]]) -> object: ...
 
 
 def carry_out(instruction: Instruction, target: Target, engine: Engine, model: str) -> None:

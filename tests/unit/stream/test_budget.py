@@ -32,11 +32,10 @@ def test_what_had_to_be_read_is_a_debt() -> None:
 
 
 def test_large_frames_count_for_several() -> None:
-    """By the bytes of what they tell; most frames count once."""
-    small, large = [b"topic", b"number", b"x" * (COUNTED_BYTES - 1)], [b"", b"", b"x" * 3 * COUNTED_BYTES]
-    assert cost_of([]) == 0
-    assert cost_of([small, small]) == 2
-    assert cost_of([small, large]) == 1 + 4
+    """By the bytes of what comes together; a few small frames count once each."""
+    assert cost_of(0, 0) == 0
+    assert cost_of(2, COUNTED_BYTES - 1) == 2
+    assert cost_of(2, 4 * COUNTED_BYTES - 1) == 2 + 3
 
 
 def test_without_a_limit_nothing_is_counted() -> None:

@@ -1,15 +1,16 @@
-"""A run of live messages taken in one go leaves the same behind as one after the other, whatever was before."""
+"""Live messages that the core follows leave the same behind as those told one after the other, whatever was before."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from collections.abc import Sequence as Seq
 from random import Random
 from typing import Any
 
 import pytest
 
-from kvsync.stream.frames import NUMBER_MAX, PUB, REPLAY, Frames, number_frame
+from kvsync.stream.frames import LIVE_FRAMES, NUMBER_MAX, PUB, REPLAY, Frames, number_frame
 from kvsync.stream.instructions import Apply, Instruction
 from kvsync.stream.options import SequenceOptions
 from kvsync.stream.sequence import Replay, Sequence, feed
@@ -25,9 +26,26 @@ def message(number: int, life: int) -> Frames:
     return [b"topic", number_frame(number), f"{life}:{number}".encode()]
 
 
+def run_length(messages: Seq[Frames], number: int | None) -> int:
+    """How many messages, from the first on, carry this number and those that follow it: as the core finds out."""
+    if number is None:
+        return 0
+    for count, frames in enumerate(messages):
+        if len(frames) != LIVE_FRAMES or frames[1] != number_frame(number + count) or number + count > NUMBER_MAX:
+            return count
+    return len(messages)
+
+
+def follow(sequence: Sequence, messages: Seq[Frames], now: float) -> int:
+    """Tell a sequence of the messages that the core would apply by itself; how many they are."""
+    if count := run_length(messages, sequence.awaited):
+        sequence.follow(count, messages[count - 1][-1], now)
+    return count
+
+
 class Twins:
     """
-    Two sequences that are told the same: `single` message by message, `runs` as the link does it.
+    Two sequences that are told the same: `single` message by message, `runs` with what the core follows by itself.
     """
 
     def __init__(self, seed: int, replay: Replay) -> None:
@@ -49,7 +67,7 @@ class Twins:
         expected = [told for one in messages for told in feed(self.single, PUB, one, self.now)]
         told: list[Instruction] = []
         while messages:
-            count = self.runs.live_run(messages, self.now)
+            count = follow(self.runs, messages, self.now)
             self.taken_in_runs += count
             if count:
                 assert self.runs.applied is not None
@@ -133,8 +151,8 @@ def test_a_steady_stream_is_taken_in_runs() -> None:
     sequence = Sequence(OPTIONS, replay=Replay.NONE)
     sequence.connect(0.0)
     messages = [message(number, 0) for number in (0, 1, 2, 3, 5, 6)]
-    assert sequence.live_run(messages, 0.0) == 0
+    assert follow(sequence, messages, 0.0) == 0
     feed(sequence, PUB, messages[0], 0.0)
-    assert sequence.live_run(messages[1:], 1.0) == 3
+    assert follow(sequence, messages[1:], 1.0) == 3
     assert (sequence.applied, sequence.live_last, sequence.counters.applied) == (3, 3, 4)
     assert sequence.last_event_at == 1.0

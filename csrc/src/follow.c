@@ -72,20 +72,19 @@ static int apply_one(kvs_index *index, struct kvs__lane *own, const kvs_burst *b
   kvs_applied applied;
   if (!kvs__apply_frame(index, own->engine, (const uint8_t *)payload, bytes, own->number, &applied)) return 0;
   own->number = own->number == INT64_MAX ? -1 : own->number + 1;
-  if (bytes) memcpy(own->payload, payload, bytes);
-  own->followed.payload_bytes = bytes;
   own->followed.messages++;
   own->followed.bytes += end_of(place) - place->begin;
   return 1;
 }
 
-/* Apply messages as long as they follow, up to a slice of them; how many. */
+/* Apply messages as long as they follow, up to a slice of them; how many, and which was the last. */
 static size_t apply_slice(kvs_index *index, struct kvs__lane *own, const kvs_burst *burst, struct place *place,
-                          size_t count) {
+                          size_t count, struct place *last) {
   size_t done = 0;
   pthread_mutex_lock(&index->writing);
   while (done < count && done < SLICE_MESSAGES && has_number(burst, place, own->number) &&
          apply_one(index, own, burst, place)) {
+    *last = *place;
     *place = behind(place);
     done++;
   }
@@ -94,16 +93,26 @@ static size_t apply_slice(kvs_index *index, struct kvs__lane *own, const kvs_bur
   return done;
 }
 
+/* There is room for it. */
+static void keep_payload(struct kvs__lane *own, const kvs_burst *burst, const struct place *place) {
+  own->followed.payload_bytes = place->row[3] - place->row[2];
+  if (own->followed.payload_bytes)
+    memcpy(own->payload, burst->bytes + place->row[2], own->followed.payload_bytes);
+}
+
 /* Under the mutex. */
 static void follow(kvs_index *index, kvs_lane *lane, const kvs_burst *burst, struct place place, double now) {
   struct kvs__lane *own = lane->own;
+  struct place last = place;
   size_t slice = SLICE_MESSAGES;
   if (!lane->messages || !make_room(own, lane->largest)) return;
   while (slice == SLICE_MESSAGES) {
-    slice = apply_slice(index, own, burst, &place, lane->messages - lane->followed);
+    slice = apply_slice(index, own, burst, &place, lane->messages - lane->followed, &last);
     lane->followed += slice;
   }
-  if (lane->followed) own->followed.at = now;
+  if (!lane->followed) return;
+  own->followed.at = now;
+  keep_payload(own, burst, &last);
 }
 
 size_t kvs_index_follow(kvs_index *index, kvs_lane *const *lanes, size_t count, const kvs_burst *burst,

@@ -59,6 +59,8 @@ class Burst(NamedTuple):
         """Those that nobody has followed, each as its parts."""
         contents, table, begin, row = self.contents, self.table, self.begin, self.row
         messages: list[Frames] = []
+        if self.followed == self.total:
+            return messages  # there is no table then
         for _ in range(self.total):
             message = []
             for end in table[row + 1 : row + 1 + table[row]]:
@@ -188,11 +190,11 @@ class CoreHaul:
 
     def bursts(self, places: Sequence[int]) -> list[Burst]:
         """Copied, for the next that is received is written over it."""
-        if not places:
-            return []
         burst, rows = self._burst, self._rows
-        contents = ffi.buffer(burst.bytes, burst.bytes_count)[:] if burst.bytes_count else b""
-        table = ffi.unpack(burst.table, burst.table_count) if burst.table_count else []
+        contents, table = b"", ()
+        if any(rows[at].followed < rows[at].messages for at in places):
+            contents = ffi.buffer(burst.bytes, burst.bytes_count)[:]
+            table = ffi.unpack(burst.table, burst.table_count)
         bursts = []
         for at in places:
             begin, row = (rows[at - 1].bytes_end, rows[at - 1].table_end) if at else (0, 0)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 
 import pytest
 from tests.integration.stream_helpers import ENGINE, QUICK, batch, batches, held, holds, source, wait_for, wait_until
 
 from kvsync.index import Index
 from kvsync.stream.link import Link
-from kvsync.stream.receiver import find_libzmq
+from kvsync.stream.options import SubscriberOptions
+from kvsync.stream.receiver import Burst, CoreHaul, find_libzmq
 from kvsync.stream.subscriber import Subscriber
 from kvsync.testing.publisher import ScriptedPublisher
-from kvsync.types import Trust
+from kvsync.types import Engine, Trust
 
 pytestmark = pytest.mark.skipif(find_libzmq() is None, reason="pyzmq shows no libzmq, so nothing is followed")
 
@@ -22,9 +25,9 @@ MANY = 3_000
 
 
 @contextmanager
-def following() -> Iterator[tuple[Index, ScriptedPublisher, Subscriber, Link]]:
+def following(options: SubscriberOptions = QUICK) -> Iterator[tuple[Index, ScriptedPublisher, Subscriber, Link]]:
     """A stream with one batch, once the core follows it."""
-    with Index() as index, ScriptedPublisher() as publisher, Subscriber(index, QUICK) as followed:
+    with Index() as index, ScriptedPublisher() as publisher, Subscriber(index, options) as followed:
         followed.add(source(publisher))
         publisher.wait_for_subscriber()
         publisher.publish(batch(0))
@@ -91,16 +94,120 @@ def test_a_hole_is_met_where_it_is() -> None:
         wait_for(lambda: link.is_followed, lambda: link)
 
 
+def rounds(followed: Subscriber, condition: Callable[[], object]) -> Iterator[None]:
+    """Do what the subscriber's thread does, in this one, until the condition is true."""
+    while not condition():
+        followed._round()
+        yield
+
+
+def go_on(followed: Subscriber, condition: Callable[[], object]) -> None:
+    """The same at once."""
+    deque(rounds(followed, condition), maxlen=0)
+
+
+def meet(followed: Subscriber, publisher: ScriptedPublisher, engine: Engine = ENGINE) -> Link:
+    """Follow an engine by hand until it has four batches and an open lane."""
+    followed.add(source(publisher, engine))
+    link = followed._links[engine]
+    go_on(followed, lambda: link.lane is not None)
+    publisher.wait_for_subscriber()
+    publisher.publish_all(batches(4))
+    go_on(followed, lambda: link.is_followed and link._sequence.applied == 3)
+    return link
+
+
+def await_message(link: Link) -> None:
+    """Return once a message has come, whose wake-up is eaten by looking."""
+    line = link._line
+    assert line is not None
+    wait_for(line.has_more, lambda: link)
+
+
 def test_a_new_life_is_not_followed_as_the_old() -> None:
-    """Its first batch may carry the number that was awaited: the news of its connection comes before it."""
-    with following() as (index, publisher, followed, _):
-        publisher.publish_all(batches(4)[1:])
-        wait_for(lambda: held(index) == holds(4), lambda: held(index))
-        publisher.restart()
-        publisher.publish_all([batch(number, life=1) for number in range(6)])
-        wait_until(followed, lambda status: status.restarts == 1 and status.applied == 5)
-        assert held(index) == holds(6)
-        assert index.trust(ENGINE) is Trust.EXACT
+    """The first batch heard of it may carry the number that was awaited: the news of its connection comes before it."""
+    with Index() as index, ScriptedPublisher() as publisher, closing(Subscriber(index, QUICK)) as followed:
+        link = meet(followed, publisher)
+        publisher.restart(down=rounds(followed, lambda: not link.status(0.0).connected))
+        publisher.publish_all([batch(number, life=1) for number in range(4)], live=False)
+        publisher.wait_for_subscriber()
+        publisher.publish(batch(4, life=1))
+        await_message(link)
+        followed.serve_soon(link)
+        go_on(followed, lambda: link.status(0.0).state == "live" and link.status(0.0).applied == 4)
+        publisher.publish(batch(5, life=1))
+        go_on(followed, lambda: link.is_followed and held(index) == holds(6))
+        status = link.status(0.0)
+        assert (status.restarts, status.reconnects, index.trust(ENGINE)) == (1, 1, Trust.EXACT)
+
+
+def test_nothing_is_followed_after_removal() -> None:
+    """When `remove` has returned nothing is applied any more, although the thread has not closed the sockets yet."""
+    with Index() as index, ScriptedPublisher() as publisher, closing(Subscriber(index, QUICK)) as followed:
+        link = meet(followed, publisher)
+        followed.remove(ENGINE)
+        publisher.publish(batch(4))
+        await_message(link)
+        followed._serve([link], 0.0)
+        assert index.record(ENGINE).sequence == 3
+
+
+def test_who_found_no_room_in_a_burst_is_not_forgotten() -> None:
+    """Its wake-up may have been eaten: it is read next, before the descriptors are looked at again."""
+    other, options = Engine("other"), replace(QUICK, burst_bytes=1)
+    with Index() as index, ExitStack() as stack:
+        followed = stack.enter_context(closing(Subscriber(index, options)))
+        publishers = [stack.enter_context(ScriptedPublisher()) for _ in range(2)]
+        links = [
+            meet(followed, publisher, engine) for publisher, engine in zip(publishers, (ENGINE, other), strict=True)
+        ]
+        for publisher, link in zip(publishers, links, strict=True):
+            publisher.publish(batch(4))
+            await_message(link)
+            followed.serve_soon(link)
+        followed._round()
+        assert [index.record(engine).sequence for engine in (ENGINE, other)] == [4, 4]
+
+
+def test_sockets_that_do_not_fit_in_one_burst_have_their_turns() -> None:
+    """Whatever the first of them have to say, and of that no more than fits."""
+    engines = [Engine(f"pod-{nth}") for nth in range(5)]
+    options = replace(QUICK, burst_bytes=1, burst_frames=3)
+    with Index() as index, ExitStack() as stack, Subscriber(index, options) as followed:
+        publishers = [stack.enter_context(ScriptedPublisher()) for _ in engines]
+        for engine, publisher in zip(engines, publishers, strict=True):
+            followed.add(source(publisher, engine))
+            publisher.wait_for_subscriber()
+        for number in range(30):
+            for publisher in publishers:
+                publisher.publish(batch(number))
+        for engine in engines:
+            wait_until(followed, lambda status: status.applied == 29, engine)
+            assert (held(index, engine), index.trust(engine)) == (holds(30), Trust.EXACT)
+            assert followed.status()[engine].gaps == 0
+
+
+def test_without_memory_for_what_was_read_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was taken off a socket and is lost is a hole: the line is opened again, and a replay fills it."""
+    with following() as (index, publisher, followed, link):
+        sound, refused = CoreHaul.bursts, list[object]()
+
+        def bursts(haul: CoreHaul, places: Sequence[int]) -> list[Burst]:
+            if places and not refused:
+                refused.append(places)
+                raise MemoryError
+            return sound(haul, places)
+
+        followed.status()  # closes the lane: the next batch is to be looked at
+        monkeypatch.setattr(Link, "begin", lambda link, now: None)
+        monkeypatch.setattr(CoreHaul, "bursts", bursts)
+        publisher.publish(batch(1))
+        wait_for(lambda: refused, lambda: link)
+        monkeypatch.undo()
+        wait_for(lambda: link.status(0.0).reconnects == 1, lambda: link)
+        publisher.publish(batch(2))
+        wait_until(followed, lambda status: status.applied == 2)
+        assert (held(index), index.trust(ENGINE)) == (holds(3), Trust.EXACT)
 
 
 def test_what_the_index_refuses_is_told() -> None:
@@ -109,14 +216,3 @@ def test_what_the_index_refuses_is_told() -> None:
         index.close()
         publisher.publish(batch(1))
         wait_until(followed, lambda status: "closed" in str(status.error))
-
-
-def test_after_removal_nothing_is_applied() -> None:
-    """When `remove` has returned, the core is not in the middle of anything either."""
-    with following() as (index, publisher, followed, _):
-        for number in range(1, 200):
-            publisher.publish(batch(number))
-        followed.remove(ENGINE)
-        sequence = index.record(ENGINE).sequence
-        publisher.publish_all([batch(number) for number in range(200, 300)])
-        assert index.record(ENGINE).sequence == sequence

@@ -224,7 +224,7 @@ def test_a_subscriber_is_the_same_through_pyzmq(monkeypatch: pytest.MonkeyPatch)
 def test_a_closed_socket_is_not_read() -> None:
     """Its address is somebody else's memory: libzmq is not asked."""
     with new_context(QUICK) as context, ScriptedPublisher(replay=None) as publisher:
-        line = Line(context, source(publisher, replay=False), QUICK, Random(1))
+        line = Line(context, source(publisher, replay=False), QUICK, Random(1), MANY)
         line.close()
         with pytest.raises(SocketError):
             line.receive_burst(1, 1)

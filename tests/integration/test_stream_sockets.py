@@ -7,12 +7,14 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from random import Random
 
 import pytest
 from tests.integration.ports import free_ports
 from tests.integration.stream_helpers import (
+    BLOCK,
     ENGINE,
     MODEL,
     NEVER_S,
@@ -34,9 +36,11 @@ from kvsync.index import Index
 from kvsync.stream.endpoints import Source, sources_of_pod
 from kvsync.stream.frames import Frames
 from kvsync.stream.options import MIB, SequenceOptions, SubscriberOptions
-from kvsync.stream.sockets import Line, new_context
+from kvsync.stream.sockets import Line, new_context, room_for
+from kvsync.stream.status import StreamStatus
 from kvsync.stream.subscriber import THREAD_NAME, Subscriber
 from kvsync.testing.publisher import ScriptedPublisher
+from kvsync.testing.wire import Stored, encode_batch
 from kvsync.types import Engine, Trust
 
 MANY = 60
@@ -518,16 +522,16 @@ def test_the_repr_is_a_line_of_status() -> None:
 
 
 def test_large_frames_do_not_fill_the_queue() -> None:
-    """libzmq counts messages: once a large one was read, as many may wait as make up the bytes that are allowed."""
+    """libzmq counts messages: of large ones as many may wait as make up the bytes that are allowed."""
     options = replace(QUICK, queue_frames_max=2_000, queue_bytes_max=4 * MIB)
     payload = bytes(MIB // 4)
+    room = room_for(len(payload), options)
+    assert room == 16
     with new_context(options) as context, ScriptedPublisher(replay=None) as publisher:
-        line = Line(context, source(publisher, replay=False), options, Random(1))
+        line = Line(context, source(publisher, replay=False), options, Random(1), room)
         publisher.wait_for_subscriber()
-        publisher.publish(payload)
-        wait_for(lambda: line.receive_burst(1, 1).total, lambda: "nothing came")
         publisher.publish_all([payload] * 200)
-        wait_for(line.has_more, lambda: "nothing more came")
+        wait_for(line.has_more, lambda: "nothing came")
         waiting = 0
         time.sleep(0.3)  # libzmq's own thread takes what it may; it tells nobody
         publisher.drop_connections()  # what is neither in our queue nor in the kernel's is lost
@@ -537,12 +541,77 @@ def test_large_frames_do_not_fill_the_queue() -> None:
     assert 0 < waiting <= 100
 
 
+def test_how_many_may_wait() -> None:
+    """A power of two, so that a little larger frame changes nothing; all of small ones, and two of any."""
+    options = replace(QUICK, queue_frames_max=2_000, queue_bytes_max=128 * MIB)
+    sizes = (1, 128 * MIB // 2_000, 70_000, 130_000, MIB, 65 * MIB, 1 << 40)
+    assert [room_for(size, options) for size in sizes] == [2_000, 2_000, 1_024, 1_024, 128, 2, 2]
+
+
+@pytest.mark.parametrize("has_replay", [True, False])
+def test_after_a_large_frame_the_stream_goes_on(*, has_replay: bool) -> None:
+    """
+    The line is opened again with less room, if a replay can prove what comes then; nothing is lost, and no heartbeat is
+    needed to get it going.
+    """
+    options = replace(QUICK, queue_bytes_max=MIB, heartbeat_s=None)
+    with Index() as index, ScriptedPublisher() as publisher, Subscriber(index, options) as followed:
+        followed.add(source(publisher, replay=has_replay))
+        publisher.wait_for_subscriber()
+        publisher.publish(batch(0))
+        wait_until(followed, lambda status: status.applied == 0)
+        publisher.publish(large_batch(1))
+        wait_until(followed, lambda status: status.applied == 1 and status.reconnects == has_replay)
+        publisher.wait_for_subscriber()
+        for number in range(2, 20):
+            publisher.publish(batch(number))
+            wait_until(followed, partial(has_applied, number))
+        assert (held(index), index.trust(ENGINE)) == (holds(20), Trust.EXACT)
+
+
+def test_frames_that_wait_are_bounded_without_a_replay_too() -> None:
+    """Where more has come than is read at once, the line is opened again, and the record is doubted."""
+    options = replace(QUICK, queue_bytes_max=MIB, burst_bytes=1, heartbeat_s=None)
+    with Index() as index, ScriptedPublisher() as publisher, Subscriber(index, options) as followed:
+        followed.add(source(publisher, replay=False))
+        publisher.wait_for_subscriber()
+        publisher.publish(large_batch(0))
+        wait_until(followed, lambda status: status.reconnects == 1)
+        publisher.wait_for_subscriber()
+        publisher.publish(batch(1))
+        wait_until(followed, lambda status: status.applied == 1)
+        assert (held(index), index.trust(ENGINE)) == (holds(2), Trust.STALE)
+
+
+def test_an_answer_with_a_large_frame_is_read_to_its_end() -> None:
+    """It is asked on from there with less room, as often as frames grow; no heartbeat is needed to get it going."""
+    options = replace(QUICK, queue_bytes_max=MIB, heartbeat_s=None)
+    with Index() as index, ScriptedPublisher() as publisher, Subscriber(index, options) as followed:
+        for number in range(100):
+            publisher.publish(large_batch(number, 1_000 + 100 * number) if number % 20 == 10 else batch(number))
+        followed.add(source(publisher))
+        wait_until(followed, lambda status: status.applied == 99 and status.state == "live")
+        assert (held(index), index.trust(ENGINE)) == (holds(100), Trust.EXACT)
+        assert followed.status()[ENGINE].replays > 1
+
+
+def has_applied(number: int, status: StreamStatus) -> bool:
+    """Whether an engine is as far as this."""
+    return status.applied == number
+
+
+def large_batch(number: int, times: int = 4_000) -> bytes:
+    """What `batch` tells, so many times over."""
+    tokens = tuple(range(number * BLOCK, (number + 1) * BLOCK))
+    return encode_batch([Stored((number + 1,), number or None, tokens, BLOCK)] * times, ts=float(number))
+
+
 @pytest.mark.weighs
 def test_small_frames_that_wait_take_little_memory() -> None:
     """A queue of frames that came one by one takes about what they hold, not the buffers that they were read into."""
     frames, payload = 1_000, bytes(200)
     with new_context(QUICK) as context, ScriptedPublisher(replay=None) as publisher:
-        line = Line(context, source(publisher, replay=False), QUICK, Random(1))
+        line = Line(context, source(publisher, replay=False), QUICK, Random(1), QUICK.queue_frames_max)
         publisher.wait_for_subscriber()
         before = resident_bytes()
         for _ in range(frames):

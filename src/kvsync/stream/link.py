@@ -77,6 +77,7 @@ class Link:
     #   lane, is_followed   that of the open line, and whether the core follows it
     #   _look_at            when time matters to one that is followed
     #   _heard, _is_dry     what came off the line for `take`, and whether that was all
+    #   _room               how many messages may wait in a socket's queue, the fewer the larger they are
     #   _is_unsure          sockets were opened: their monitors may have news that no descriptor tells of
     #   _turns_heard        turns in which the line was read while an answer waited; None once the answer is read
     #   _wanted             the start of a replay that is to be asked for once there is a slot
@@ -112,6 +113,7 @@ class Link:
         limit = options.frames_per_s or 0
         self._too_fast = f"it sends more than {limit:.0f} frames a second, and is read no faster; raise frames_per_s"
         self._backoff = Backoff(options.reconnect_first_s, options.reconnect_max_s, rng)
+        self._room = options.queue_frames_max
         self._line: Line | None = None
         self.lane: Lane | None = None
         self.is_followed = False
@@ -260,12 +262,12 @@ class Link:
         if has_news or self._is_unsure:
             self._is_unsure = False
             heard = self._read_news(heard, now)
-        self._note_heard(len(heard), sum(map(size_of, heard)))
-        for frames in heard:
-            self._tap(PUB, frames)
-            self._obey(feed(self._sequence, PUB, frames, now), now)
+        self._tell(heard, now)
         if self._line is not None:
             self._line.note(burst)
+            # Without a replay nothing would prove the new connection's life: its price is paid where frames do wait.
+            if self._line.room_wanted < self._room and (self.source.replay is not None or not self._is_dry):
+                self._make_less_room(self._line, now)
         if self._question is not None and not self._has_to_hear_out():
             self._read_answer(now)
         if self._is_spent or self._held_back or self.error == self._too_fast:
@@ -274,6 +276,22 @@ class Link:
         return (not self._is_dry and not self._held_back) or (
             question is not None and not self._is_answer_held_back and question.has_more()
         )
+
+    def _tell(self, heard: list[Frames], now: float) -> None:
+        self._note_heard(len(heard), sum(map(size_of, heard)))
+        for frames in heard:
+            self._tap(PUB, frames)
+            self._obey(feed(self._sequence, PUB, frames, now), now)
+
+    def _make_less_room(self, line: Line, now: float) -> None:
+        """Read what has come, and open the line again with less room. What is said meanwhile is asked for."""
+        options = self._home.options
+        more = line.receive_burst(2 * options.queue_frames_max, options.sequence.waiting_bytes_max)
+        self._tell(more.messages(), now)
+        self._room = line.room_wanted
+        self._close_line()
+        self._sequence.disconnect()
+        self._open_line(now)
 
     def _read_news(self, heard: list[Frames], now: float) -> list[Frames]:
         """Read the monitor of the line, after what was heard of it: given with what is to be heard before the news."""
@@ -346,6 +364,9 @@ class Link:
             self._answers_budget.spend(cost_of(1, size_of(frames)))
             self._tap(REPLAY, frames)
             self._obey(feed(self._sequence, REPLAY, frames, now), now)
+            if question is self._question and question.room_wanted < self._room:
+                self._room = question.room_wanted
+                self._obey(self._sequence.replay_failed(now), now)  # asked on with less room
 
     def _line_news(self, connection: Connection, event: int, heard: int, now: float) -> None:
         if event == UP:
@@ -458,7 +479,7 @@ class Link:
             self._is_new = False
             self._home.target.remove(self.source.engine)  # of a stream that left no bookmark: nothing proves it
         try:
-            self._line = Line(self._home.context, self.source, self._home.options, self._rng)
+            self._line = Line(self._home.context, self.source, self._home.options, self._rng, self._room)
         except SocketError as error:
             verb = "bound" if self.source.bind else "connected to"
             self.error = f"{self.source.events} cannot be {verb}: {error}; trying again"
@@ -489,7 +510,7 @@ class Link:
             return
         self._wanted = None
         try:
-            self._question = Question(self._home.context, endpoint, start, self._home.options, self._rng)
+            self._question = Question(self._home.context, endpoint, start, self._home.options, self._rng, self._room)
         except SocketError as error:
             self._home.give_replay_turn(self)
             self.error = f"replay endpoint {endpoint} cannot be used: {error}"

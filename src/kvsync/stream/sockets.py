@@ -85,11 +85,12 @@ class WatchedSocket:
     A socket and its monitor, read without waiting.
     """
 
-    def __init__(self, context: Context, kind: int, options: SubscriberOptions, rng: Random) -> None:
+    def __init__(self, context: Context, kind: int, options: SubscriberOptions, rng: Random, room: int) -> None:
         self._options = options
         self._socket = context.socket(kind)
         self._monitor: zmq.Socket[bytes] | None = None
-        self._room = options.queue_frames_max
+        self.room = room
+        self.largest = 0
         self.is_closed = False
         self._receiver = context.receiver
         self.lane = self._receiver.lane_of(self._socket)
@@ -122,12 +123,11 @@ class WatchedSocket:
         """How many messages are taken at once from now on."""
         if self.is_closed:
             raise zmq.ZMQError(errno.ENOTSOCK)  # where it was is somebody else's memory
-        self.lane.limit(frames_max, self._options.queue_bytes_max // self._room)
+        self.lane.limit(frames_max, max(self.largest, self._options.queue_bytes_max // self.room))
 
     def note(self, burst: Burst) -> None:
         """Take note of what came. Raises zmq.ZMQError for what ended it, unless no more was there."""
-        if burst.largest * self._room > self._options.queue_bytes_max:
-            self._make_less_room(burst.largest)
+        self.largest = max(self.largest, burst.largest)
         if burst.error and not burst.is_dry:
             raise zmq.ZMQError(burst.error)
 
@@ -138,12 +138,10 @@ class WatchedSocket:
         self.note(burst)
         return burst
 
-    def _make_less_room(self, size: int) -> None:
-        """Let fewer messages wait in libzmq, which counts them and not their bytes: as if all were of this size."""
-        room = max(ROOM_MIN, self._options.queue_bytes_max // size)
-        if room < self._room:
-            self._room = room
-            self._socket.setsockopt(zmq.RCVHWM, room)
+    @property
+    def room_wanted(self) -> int:
+        """For how many messages there would be room if all were of the largest size so far: less is another socket."""
+        return room_for(self.largest, self._options) if self.largest else self.room
 
     def receive(self) -> Frames | None:
         """Take one message; None if there is none."""
@@ -175,7 +173,7 @@ class WatchedSocket:
         longest_ms = round(options.reconnect_max_s * 1000 * rng.uniform(0.6, 1.0)) - first_ms
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.MAXMSGSIZE, options.frame_bytes_max)
-        socket.setsockopt(zmq.RCVHWM, options.queue_frames_max)
+        socket.setsockopt(zmq.RCVHWM, self.room)
         socket.setsockopt(zmq.RECONNECT_IVL, first_ms)
         socket.setsockopt(zmq.RECONNECT_IVL_MAX, max(first_ms, longest_ms))
         socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
@@ -194,8 +192,8 @@ class Line(WatchedSocket):
     The live stream of one engine. Raises `SocketError` if its endpoint cannot be had.
     """
 
-    def __init__(self, context: Context, source: Source, options: SubscriberOptions, rng: Random) -> None:
-        super().__init__(context, zmq.SUB, options, rng)
+    def __init__(self, context: Context, source: Source, options: SubscriberOptions, rng: Random, room: int) -> None:
+        super().__init__(context, zmq.SUB, options, rng, room)
         try:
             self._socket.setsockopt(zmq.IPV6, is_ipv6(source.events))
             self._socket.setsockopt(zmq.SUBSCRIBE, source.topic.encode())
@@ -213,8 +211,10 @@ class Question(WatchedSocket):
     One request for a replay, sent at once, and its answer. Raises `SocketError` if its endpoint cannot be used.
     """
 
-    def __init__(self, context: Context, endpoint: str, start: int, options: SubscriberOptions, rng: Random) -> None:
-        super().__init__(context, zmq.DEALER, options, rng)
+    def __init__(
+        self, context: Context, endpoint: str, start: int, options: SubscriberOptions, rng: Random, room: int
+    ) -> None:
+        super().__init__(context, zmq.DEALER, options, rng, room)
         try:
             self._socket.setsockopt(zmq.IPV6, is_ipv6(endpoint))
             self._socket.connect(endpoint)
@@ -222,6 +222,17 @@ class Question(WatchedSocket):
         except zmq.ZMQError:
             self.close()
             raise
+
+
+def room_for(size: int, options: SubscriberOptions) -> int:
+    """
+    How many messages of a size may wait in libzmq, which counts them and not their bytes: a power of two, or all.
+
+    A socket keeps what it was opened with. Where less is set later, libzmq's reader may never tell its writer again
+    that there is room: it does so after half as many messages as the setting allows, and they do not come.
+    """
+    room = max(ROOM_MIN, options.queue_bytes_max // size)
+    return options.queue_frames_max if room >= options.queue_frames_max else 1 << (room.bit_length() - 1)
 
 
 def size_of(frames: Sequence[Payload]) -> int:

@@ -12,6 +12,7 @@ import pytest
 from tests.integration.stream_helpers import ENGINE, QUICK, batch, batches, held, holds, source, wait_for, wait_until
 
 from kvsync.index import Index
+from kvsync.stream.frames import PUB, Frames
 from kvsync.stream.link import Link
 from kvsync.stream.options import SubscriberOptions
 from kvsync.stream.receiver import Burst, CoreHaul, find_libzmq
@@ -139,6 +140,25 @@ def test_a_new_life_is_not_followed_as_the_old() -> None:
         go_on(followed, lambda: link.is_followed and held(index) == holds(6))
         status = link.status(0.0)
         assert (status.restarts, status.reconnects, index.trust(ENGINE)) == (1, 1, Trust.EXACT)
+
+
+def test_a_tap_is_shown_every_frame() -> None:
+    """So with one nothing is followed."""
+    seen: list[bytes] = []
+
+    def tap(_: Engine, channel: str, frames: Frames) -> None:
+        if channel == PUB:
+            seen.append(bytes(frames[-1]))
+
+    with Index() as index, ScriptedPublisher() as publisher, closing(Subscriber(index, QUICK, tap)) as followed:
+        followed.add(source(publisher))
+        link = followed._links[ENGINE]
+        go_on(followed, lambda: link.lane is not None)
+        publisher.wait_for_subscriber()
+        for number in range(30):
+            publisher.publish(batch(number))
+            go_on(followed, lambda: held(index) == holds(len(seen)) and len(seen) == publisher.number + 1)
+        assert seen == batches(30)
 
 
 def test_nothing_is_followed_after_removal() -> None:

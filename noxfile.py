@@ -45,6 +45,9 @@ SANITIZED_TESTS = [
     "tests/integration/test_capture_truth.py",
     "tests/integration/test_cli_capture.py",
     "tests/integration/test_serve_streams.py",
+    "tests/integration/test_stream_following.py",
+    "tests/integration/test_stream_receiver.py",
+    "tests/integration/test_stream_sockets.py",
 ]
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g"]
 

@@ -82,8 +82,9 @@ class Picker:
             )
         if lora not in (None, model):
             raise Problem(400, f"model {model!r} is an adapter; drop lora {lora!r}", code="lora_twice", param="lora")
-        # Adapters of two base models may share a name; the blocks would not, so the first pod decides.
-        return Target(listing[0].model, model, tuple(pod for pod in listing if pod.model == listing[0].model))
+        # Adapters of two base models may share a name; the blocks would not, so the first pod that is up decides.
+        base_model = next((pod for pod in listing if self._health.is_up(pod.name)), listing[0]).model
+        return Target(base_model, model, tuple(pod for pod in listing if pod.model == base_model))
 
     def model_names(self) -> dict[str, str | None]:
         """Every name that can be asked for, with the base model of an adapter."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -27,7 +28,10 @@ class _World:
             for name in names
         }
         self.listed = dict.fromkeys(names, 0)
-        self.picker = Picker(self.index, Router(policies()), Health(), self.pods, lambda name: self.listed.get(name, 0))
+        self.health = Health()
+        self.picker = Picker(
+            self.index, Router(policies()), self.health, self.pods, lambda name: self.listed.get(name, 0)
+        )
         self._told = 0
 
     def stores(self, pod: str, lora: str | None) -> None:
@@ -40,6 +44,13 @@ class _World:
 
     def candidates(self, model: str, lora: str | None = None) -> list[str]:
         return [pod.name for pod in self.picker.resolve(model, lora).pods]
+
+    def has(self, pod: str, model: str, *loras: str) -> None:
+        self.pods[pod] = replace(self.pods[pod], model=model, loras=loras)
+
+    def sees(self, pod: str, *, up: bool) -> None:
+        self.health.add(pod, 0.0)
+        self.health.answered(pod, None if up else "it is gone", 0.0)
 
 
 @pytest.fixture
@@ -57,6 +68,29 @@ def test_an_adapter_that_events_name_is_asked_for_there(world: _World) -> None:
     assert (target.model, target.lora) == ("m", "sql")
     assert world.picker.model_names() == {"m": None, "sql": "m"}
     assert (world.picker.loras(world.pods["a"]), world.picker.loras(world.pods["b"])) == ((), ("sql",))
+
+
+def test_a_base_model_comes_before_an_adapter_of_its_name(world: _World) -> None:
+    """Who asks for the name gets the model that is called so, whoever else has an adapter of that name."""
+    world.has("a", "m", "other")
+    world.has("b", "other")
+    target = world.picker.resolve("other", None)
+    assert (target.model, target.lora, [pod.name for pod in target.pods]) == ("other", None, ["b"])
+    assert world.candidates("m", "other") == ["a"]
+    assert world.picker.model_names() == {"m": None, "other": None}
+
+
+def test_an_adapter_of_two_base_models_is_that_of_a_pod_that_is_up(world: _World) -> None:
+    """The first of them, in the order of pods; with none up it is the first one's, which is told of."""
+    world.has("a", "m", "sql")
+    world.has("b", "n", "sql")
+    for up in ((), ("a",), ("b",), ("a", "b")):
+        for pod in ("a", "b"):
+            world.sees(pod, up=pod in up)
+        target = world.picker.resolve("sql", None)
+        expected = ("n", ["b"]) if up == ("b",) else ("m", ["a"])
+        assert (target.model, [pod.name for pod in target.pods]) == expected
+        assert target.lora == "sql"
 
 
 def test_a_later_list_without_it_counts_before_the_events(world: _World) -> None:

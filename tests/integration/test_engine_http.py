@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from typing import Any
 
@@ -219,6 +220,20 @@ def test_a_body_that_is_no_json_is_a_400(raw: bytes) -> None:
             await client.complete("still there")
 
     run(scenario)
+
+
+def test_a_body_is_not_unpacked(caplog: pytest.LogCaptureFixture) -> None:
+    """A packed one is no JSON, as with engines, and nobody logs a traceback for it."""
+    headers = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
+
+    async def scenario() -> None:
+        async with running_engine() as client:
+            for body in (b"[]", gzip.compress(b"{}")):
+                async with client.http.post("/v1/completions", data=body, headers=headers) as response:
+                    assert (response.status, (await response.json())["error"]["type"]) == (400, "BadRequestError")
+
+    run(scenario)
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 def test_a_body_over_the_limit_is_refused() -> None:

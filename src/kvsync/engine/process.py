@@ -136,7 +136,12 @@ class SimulatedEngine:
     async def _open_http(self) -> None:
         server = EngineServer(self.options, self.ranks)
         self._runner = web.AppRunner(
-            server.application(), access_log=None, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_S
+            server.application(),
+            access_log=None,
+            # Engines do not unpack bodies either; the library would, and log a traceback for what it cannot unpack.
+            auto_decompress=False,
+            handler_cancellation=True,
+            shutdown_timeout=_SHUTDOWN_S,
         )
         await self._runner.setup()
         host, port = self.options.host.strip("[]"), self.options.port

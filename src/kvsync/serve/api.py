@@ -11,6 +11,7 @@ from aiohttp import web
 from kvsync.routing import Ask, Candidate
 from kvsync.serve import views
 from kvsync.serve.auth import is_bearer
+from kvsync.serve.bodies import read_body
 from kvsync.serve.figures import figures
 from kvsync.serve.metrics import CONTENT_TYPE
 from kvsync.serve.parts import Parts, with_tokens
@@ -126,8 +127,9 @@ class Api:
         return ask, parts.picker.candidates(prompt, target, ask, parts.clock()), degraded
 
     async def _read(self, request: web.Request) -> Prompt:
-        tokens_max = self._parts.settings.prompt_tokens_max
-        body = await request.read()
+        settings = self._parts.settings
+        tokens_max = settings.prompt_tokens_max
+        body = await read_body(request, bytes_max=settings.body_bytes_max)
         if request.content_type == "application/octet-stream":
             return read_octets(body, request.query, tokens_max=tokens_max)
         if request.content_type == "application/json":

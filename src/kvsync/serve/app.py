@@ -156,6 +156,7 @@ async def running(parts: Parts, source: PodSource, hurry: asyncio.Event | None =
             make_app(parts, session),
             handler_cancellation=True,
             access_log=None,
+            auto_decompress=False,
             read_bufsize=READ_BYTES,
             shutdown_timeout=ENDING_S,
         )

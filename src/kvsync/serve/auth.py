@@ -72,6 +72,11 @@ def make_middleware(token: bytes | None) -> Middleware:
     async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
         if token is None or request.path in OPEN_PATHS or is_bearer(request.headers.get("Authorization"), token):
             return await handler(request)
-        raise Problem(401, "the request brings no valid token; send 'Authorization: Bearer TOKEN'", code="unauthorized")
+        raise Problem(
+            401,
+            "the request brings no valid token; send 'Authorization: Bearer TOKEN'",
+            code="unauthorized",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
 
     return authenticate

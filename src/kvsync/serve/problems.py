@@ -5,6 +5,7 @@ What is answered when something is wrong with a request or with what stands behi
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -14,26 +15,30 @@ _logger = logging.getLogger(__name__)
 
 class Problem(Exception):
     """
-    An answer with an error status; `message` says what is wrong, the value met and what to do, `param` which field.
+    An answer with an error status; `message` says what is wrong, the value met and what to do, `param` which field,
+    `headers` what else the client's library may want to know.
     """
 
     def __init__(
-        self, status: int, message: str, *, code: str, param: str | None = None, retry_after_s: int | None = None
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
         self.code = code
         self.param = param
-        self.retry_after_s = retry_after_s
+        self.headers = headers or {}
 
     def response(self) -> web.Response:
         kind = "invalid_request_error" if self.status < 500 else "server_error"
         error = {"message": self.message, "type": kind, "param": self.param, "code": self.code}
-        headers = {"WWW-Authenticate": "Bearer"} if self.status == 401 else {}
-        if self.retry_after_s is not None:
-            headers["Retry-After"] = str(self.retry_after_s)
-        return web.json_response({"error": error}, status=self.status, headers=headers)
+        return web.json_response({"error": error}, status=self.status, headers=self.headers)
 
 
 @web.middleware
@@ -43,8 +48,6 @@ async def answer_problems(request: web.Request, handler: Handler) -> web.StreamR
         return await handler(request)
     except Problem as problem:
         return problem.response()
-    except web.HTTPRequestEntityTooLarge as error:
-        return Problem(413, f"the body is too large: {error.text}", code="body_too_large").response()
     except web.HTTPNotFound:
         return Problem(404, f"there is no {request.path}; see the guide for the paths", code="not_found").response()
     except web.HTTPMethodNotAllowed as error:

@@ -22,6 +22,7 @@ from multidict import CIMultiDict
 
 from kvsync.fleet import Pod
 from kvsync.routing import Ask, Flight, Pick
+from kvsync.serve.bodies import read_body
 from kvsync.serve.parts import Parts, with_tokens
 from kvsync.serve.picker import Target
 from kvsync.serve.problems import Problem
@@ -49,8 +50,11 @@ HOP_BY_HOP = frozenset(
         "upgrade",
     }
 )
-# The body is read and sent anew; the answer is read along, so it must come uncompressed; the rank is the pick's.
-_OWN_REQUEST_HEADERS = frozenset({"host", "content-length", "expect", "accept-encoding", RANK_HEADER.lower()})
+# The body is read, unpacked and sent anew; the answer is read along, so it must come uncompressed; the rank is that of
+# the pick.
+_OWN_REQUEST_HEADERS = frozenset(
+    {"host", "content-length", "content-encoding", "expect", "accept-encoding", RANK_HEADER.lower()}
+)
 
 _logger = logging.getLogger(__name__)
 
@@ -135,7 +139,7 @@ class Proxy:
         if request.content_type != "application/json":
             raise Problem(415, f"Content-Type is {request.content_type!r}; send application/json", code="content_type")
         policy = parts.picker.check_policy(request.headers.get(POLICY_HEADER), POLICY_HEADER)
-        body = await request.read()
+        body = await read_body(request, bytes_max=parts.settings.body_bytes_max)
         document = read_document(body)
         target = parts.picker.resolve(model_of(document), None)
         try:

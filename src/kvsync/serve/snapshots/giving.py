@@ -50,7 +50,7 @@ class Giving:
                 503,
                 "a snapshot is being given to another; ask again in a few seconds",
                 code="busy",
-                retry_after_s=AGAIN_S,
+                headers={"Retry-After": str(AGAIN_S)},
             )
         self._busy = True
         try:

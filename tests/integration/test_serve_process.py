@@ -195,6 +195,18 @@ def test_wrong_settings_are_refused(tmp_path: Path) -> None:
     assert "cannot be read" in refused("--pod", POD, "--config", str(tmp_path / "none"))
 
 
+def test_an_address_that_is_not_ours_is_named(tmp_path: Path) -> None:
+    """So is a kubeconfig that is not there; both end the start."""
+    token = tmp_path / "token"
+    token.write_text("secret-token-of-a-test")
+    token.chmod(0o600)
+    said = refused("--pod", POD, "--listen", "192.0.2.1:8099", "--token-file", str(token))
+    assert "listen 192.0.2.1:8099 cannot be listened at (" in said
+    assert "give an address of this machine" in said
+    missing = refused("--kubernetes", "--kubeconfig", str(tmp_path / "none"))
+    assert f"--kubeconfig {tmp_path / 'none'} is not there" in missing
+
+
 def test_a_taken_port_is_named() -> None:
     """With what to do about it."""
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -52,7 +52,11 @@ class FilePods(LivePods):
             return
         if entries is not None:
             self._content = content
-            self._set(*read_pods(entries, str(self._path), self._pods))
+            pods, findings = read_pods(entries, str(self._path), self._pods)
+            if not entries:
+                text = "it lists no pods; add an entry below pods"
+                findings.append(Finding(SOURCE, str(self._path), "no_pods", text))
+            self._set(pods, findings)
 
 
 KEPT: Final = "the pods that were read before stay"
@@ -104,7 +108,8 @@ def read_pods(entries: list[Any], path: str, known: Mapping[str, Pod]) -> tuple[
             kept = known.get(str(entry.get("name"))) if isinstance(entry, dict) else None
             if kept is not None and kept.name not in pods:
                 pods[kept.name] = kept
-            findings.append(Finding(SOURCE, where, "bad_entry", str(error)))
+            text = str(error).removeprefix(where).lstrip(": ")
+            findings.append(Finding(SOURCE, where, "bad_entry", text))
     return list(pods.values()), findings
 
 

@@ -97,7 +97,7 @@ def parse_pod(text: str) -> Pod:
     """
     Read one `--pod` value; raises `ConfigError` naming the key, the value met and what to write.
     """
-    where = f"--pod {text!r}"
+    where = f"pod {text!r}"
     fields: dict[str, str] = {}
     for item in text.split(","):
         key, separator, value = item.partition("=")
@@ -121,7 +121,7 @@ def check_pods(pods: Iterable[Pod]) -> tuple[Pod, ...]:
     known: dict[str, Pod] = {}
     for pod in pods:
         if pod.name in known:
-            raise ConfigError(f"--pod: two pods are named {pod.name!r}; give each its own name")
+            raise ConfigError(f"two pods are named {pod.name!r}; give each its own name")
         known[pod.name] = pod
     return tuple(known.values())
 
@@ -140,7 +140,7 @@ def check_apart(pods: tuple[Pod, ...]) -> tuple[Pod, ...]:
             owner = owners.setdefault(endpoint, pod.name)
             if owner != pod.name:
                 raise ConfigError(
-                    f"--pod: pods {owner!r} and {pod.name!r} share the address {endpoint} ({key} of {pod.name!r});"
+                    f"pods {owner!r} and {pod.name!r} share the address {endpoint} ({key} of {pod.name!r});"
                     " give each its own, or name the pod once"
                 )
     return pods

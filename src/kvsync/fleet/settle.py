@@ -29,7 +29,7 @@ def settle(claims: Iterable[Pod]) -> tuple[dict[str, Pod], list[Finding]]:
             findings.append(Finding(SOURCE, pod.name, "name_taken", text))
         elif taken is not None:
             if not pod.leaving:
-                text = f"claims {taken}, which is {owners[taken]}'s; it is left out until that one goes"
+                text = f"claims {taken}, which is {owners[taken]}'s, and is left out till that goes; give each its own"
                 findings.append(Finding(SOURCE, pod.name, "endpoint_taken", text))
         else:
             pods[pod.name] = pod

@@ -222,7 +222,9 @@ async def _listen(runner: web.AppRunner, listen: Listen) -> str:
         await site.start()
     except OSError as error:
         why = (
-            "is taken; stop who listens there, or give another port" if error.errno == errno.EADDRINUSE else str(error)
+            "is taken; stop who listens there, or give another port"
+            if error.errno == errno.EADDRINUSE
+            else f"cannot be listened at ({error.strerror or error}); give an address of this machine, as 127.0.0.1"
         )
         raise ConfigError(f"listen {listen.host}:{listen.port} {why}") from error
     port = runner.addresses[0][1]

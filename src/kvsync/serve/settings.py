@@ -37,6 +37,18 @@ REPEATED = {
 }
 """Settings that hold many, and the flags that are given once for each."""
 
+PARTS: Mapping[str, tuple[str, ...]] = {
+    "kubernetes": (
+        "kubeconfig",
+        "kubernetes_namespaces",
+        "kubernetes_selectors",
+        "kubernetes_context",
+        "kubernetes_bind_host",
+    ),
+    "bootstrap": ("bootstrap_token_file",),
+}
+"""Settings that mean something only beside another."""
+
 _SERVICE_LINK = re.compile(r"KVSYNC_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT.*|PORT|PORT_\d+_.*)")
 
 
@@ -212,9 +224,18 @@ def load_settings(
             return init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=file)
 
     try:
-        return Sourced(**{name: value for name, value in flags.items() if value not in (None, [])})
+        settings = Sourced(**{name: value for name, value in flags.items() if value not in (None, [])})
     except ValidationError as error:
         raise ConfigError(_first_problem(error, flags)) from error
+    _check_together(settings)
+    return settings
+
+
+def _check_together(settings: Settings) -> None:
+    for of, names in PARTS.items():
+        given = next((name for name in names if getattr(settings, name)), None)
+        if given is not None and not getattr(settings, of):
+            raise ConfigError(f"{given} means nothing without {of}: give both, as {flag_of(of)}, or neither")
 
 
 def read_file(path: Path) -> dict[str, Any]:
@@ -251,5 +272,6 @@ def _first_problem(error: ValidationError, with_flag: Container[str]) -> str:
     name = str(problem["loc"][0]) if problem["loc"] else "settings"
     met = "" if name == "token" else f" is {problem['input']!r}"
     flag = f"{flag_of(name)}, " if name in with_flag else ""
-    why = problem["msg"].removeprefix("Value error, ")
+    is_size = problem["type"].startswith("byte_size")
+    why = "give bytes, or a number and a unit, as 512MiB" if is_size else problem["msg"].removeprefix("Value error, ")
     return f"{name}{met}: {why} (set by {flag}{PREFIX}{name.upper()} or {name} in the file)"

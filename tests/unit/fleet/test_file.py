@@ -112,11 +112,20 @@ pods:
 """
     source = looked_at(tmp_path / "p.yaml", YAML, worse)
     assert source.current() == {"a": A, "b": Pod("b", "http://h:4", "m")}
-    said = [finding.text for finding in source.findings()]
-    assert len(said) == 3
-    assert "ranks is 'many'" in said[0]
-    assert "pods[2]" in said[1]
-    assert "pods[3] is 7" in said[2]
+    path = tmp_path / "p.yaml"
+    assert [str(finding).split(";")[0] for finding in source.findings()] == [
+        f"{path}: pods[0]: ranks is 'many'",
+        f"{path}: pods[2]: http: 'nowhere' is no HTTP address",
+        f"{path}: pods[3]: is 7",
+    ]
+
+
+def test_a_file_without_pods_says_so(tmp_path: Path) -> None:
+    """As long as there are none: it may be meant, and is most likely not."""
+    source = looked_at(tmp_path / "p.yaml", "pods: []")
+    (finding,) = source.findings()
+    assert (finding.about, finding.reason) == (str(tmp_path / "p.yaml"), "no_pods")
+    assert looked_at(tmp_path / "p.yaml", "pods: []", YAML).findings() == ()
 
 
 def test_a_name_twice_is_a_finding(tmp_path: Path) -> None:

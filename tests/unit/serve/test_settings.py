@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -122,6 +123,23 @@ def test_a_wrong_flag_is_named() -> None:
     """With all the ways it can be set."""
     with pytest.raises(ConfigError, match=r"--prefill-rate, KVSYNC_PREFILL_RATE or prefill_rate in the file"):
         load_settings({"prefill_rate": -1.0}, environment={})
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"kubeconfig": Path("k")}, "kubeconfig means nothing without kubernetes: give both, as --kubernetes"),
+        ({"kubernetes_namespaces": ["engines"]}, "kubernetes_namespaces means nothing without kubernetes"),
+        ({"bootstrap_token_file": Path("t")}, "bootstrap_token_file means nothing without bootstrap"),
+        ({"max_bytes": "lots"}, "max_bytes is 'lots': give bytes, or a number and a unit, as 512MiB"),
+        ({"pods": ["foo"]}, "pod 'foo': 'foo' is not key=value"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(given: dict[str, Any], says: str) -> None:
+    """Whichever way it was set, and with what to do."""
+    with pytest.raises(ConfigError) as caught:
+        load_settings(given, environment={})
+    assert str(caught.value).startswith(says)
 
 
 def test_what_has_no_flag_is_not_said_to_have_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from kvsync.errors import ConfigError
 from kvsync.fleet.kubernetes.failure import CONFIG, TEXT_MAX, ApiError, Failure
 from kvsync.fleet.kubernetes.options import NAMESPACE, SHOWN, KubernetesOptions
 
@@ -63,6 +64,12 @@ def _of_context(options: KubernetesOptions) -> str:
     if options.context is not None:
         active = next((one for one in contexts if one["name"] == options.context), active)
     return str((active or {}).get("context", {}).get("namespace") or "default")
+
+
+def check_there(kubeconfig: Path | None) -> None:
+    """Raise `ConfigError` for a kubeconfig that was asked for and is no file."""
+    if kubeconfig is not None and not kubeconfig.is_file():
+        raise ConfigError(f"--kubeconfig {kubeconfig} is not there, or is no file; check the path")
 
 
 def _kubeconfig(options: KubernetesOptions) -> str | None:
@@ -114,7 +121,9 @@ def _refusals() -> Iterator[None]:
         yield
     except ApiError:
         raise
-    except (ConfigException, YAMLError, OSError) as error:
+    except ConfigException as error:
+        raise _unusable(f"{error}; it is what --kubeconfig, KUBECONFIG or ~/.kube/config names") from error
+    except (YAMLError, OSError) as error:
         raise _unusable(str(error)) from error
     except Exception as error:
         raise _unusable(f"it has not the form of one ({type(error).__name__})") from error

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from kvsync.fleet.finding import Finding
 from kvsync.fleet.known import KnownPods
 from kvsync.fleet.kubernetes.api import OfficialPodApi, PodApi, check_installed
+from kvsync.fleet.kubernetes.configuration import check_there
 from kvsync.fleet.kubernetes.failure import finding_of
 from kvsync.fleet.kubernetes.options import ALL_NAMESPACES, KubernetesOptions
 from kvsync.fleet.kubernetes.reading import SOURCE, Reading
@@ -57,6 +58,7 @@ class KubernetesPods(KnownPods):
 
     async def open(self) -> None:
         check_installed()
+        check_there(self._options.kubeconfig)
         loop = asyncio.get_running_loop()
 
         def stir() -> None:

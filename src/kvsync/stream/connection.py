@@ -26,7 +26,7 @@ REFUSED: Final = frozenset(
 )
 WATCHED_EVENTS: Final = UP | DOWN | RETRIED | sum(REFUSED)
 HUNG_UP: Final = int(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL)
-"""Refused without a word: over CURVE, by one who has another key."""
+"""Refused without a word: over CURVE by one who has another key, else perhaps by one who wants CURVE and is quicker."""
 
 MISMATCH: Final = int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL) | 1 << 32
 """What `event_of` makes of a refusal because only one side uses CURVE."""
@@ -75,6 +75,7 @@ def refusal(event: int, endpoint: str, *, is_curve: bool) -> str:
     """Why who listens at an endpoint refused us, or we it."""
     if event == MISMATCH:
         return f"{endpoint} {'does not use CURVE, and we do' if is_curve else 'wants CURVE, and we have no key'}"
-    if event == HUNG_UP and is_curve:
-        return f"{endpoint} has another CURVE key than ours: compare the key files"
+    if event == HUNG_UP:
+        has_other_key = "has another CURVE key than ours: compare the key files"
+        return f"{endpoint} {has_other_key if is_curve else 'hung up: is it the events port, and does it want CURVE?'}"
     return f"{endpoint} does not speak ZeroMQ's protocol: is it the events port?"

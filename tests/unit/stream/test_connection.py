@@ -61,7 +61,8 @@ def test_a_mismatch_of_encryption_is_told_from_other_refusals() -> None:
         (MISMATCH, False, "wants CURVE, and we have no key"),
         (MISMATCH, True, "does not use CURVE, and we do"),
         (HUNG_UP, True, "has another CURVE key than ours: compare the key files"),
-        (HUNG_UP, False, "does not speak ZeroMQ's protocol: is it the events port?"),
+        (HUNG_UP, False, "hung up: is it the events port, and does it want CURVE?"),
+        (int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL), False, "does not speak ZeroMQ's protocol: is it the events port?"),
     ],
 )
 def test_a_refusal_says_why(event: int, is_curve: bool, said: str) -> None:

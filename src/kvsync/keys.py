@@ -4,33 +4,38 @@ CURVE keys in files: 40 characters of Z85 on a line, as ZeroMQ writes them. A se
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 from pathlib import Path
+from typing import Final
 
 from kvsync.errors import ConfigError
+from kvsync.files import SECRET_BYTES_MAX, open_file, read_file, read_open
 
 _Z85 = re.compile(rb"[0-9A-Za-z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_REMEDY: Final = "give a file that holds a CURVE key"
 
 
 def read_public_key(path: Path, flag: str) -> bytes:
     """Read a public key; `ConfigError` for a file that holds none."""
-    try:
-        key = path.read_bytes().strip()
-    except OSError as error:
-        raise ConfigError(f"{flag} {path} cannot be read ({error.strerror}); check path and rights") from error
-    if not _Z85.fullmatch(key):
-        raise ConfigError(f"{flag} {path} holds no CURVE key; a key is 40 characters of Z85 on one line")
-    return key
+    name = f"{flag} {path}"
+    return _key(read_file(path, name, SECRET_BYTES_MAX, _REMEDY), name)
 
 
 def read_secret_key(path: Path, flag: str) -> bytes:
     """Read a secret key; `ConfigError` too for a file that others may read or write. The key is in no message."""
-    try:
-        mode = stat.S_IMODE(path.stat().st_mode)
-    except OSError as error:
-        raise ConfigError(f"{flag} {path} cannot be read ({error.strerror}); check path and rights") from error
-    if mode & _OTHERS:
-        raise ConfigError(f"{flag} {path} has mode {mode:04o}; others may use it: chmod 600 {path}")
-    return read_public_key(path, flag)
+    name = f"{flag} {path}"
+    with open_file(path, name, _REMEDY) as file:
+        mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+        if mode & _OTHERS:
+            raise ConfigError(f"{name} has mode {mode:04o}; others may use it: chmod 600 {path}")
+        return _key(read_open(file, name, SECRET_BYTES_MAX, _REMEDY), name)
+
+
+def _key(content: bytes, name: str) -> bytes:
+    key = content.strip()
+    if not _Z85.fullmatch(key):
+        raise ConfigError(f"{name} holds no CURVE key; a key is 40 characters of Z85 on one line")
+    return key

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,23 @@ def test_a_file_that_is_none_is_told(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "none"):
         for read in reads:
             with pytest.raises(ApiError, match="kubeconfig cannot be used"):
+                read(KubernetesOptions(kubeconfig=path))
+
+
+@pytest.mark.timeout(60)
+def test_a_file_without_end_is_told(tmp_path: Path) -> None:
+    """Neither a pipe that nobody writes nor a device, nor what is far too long, is handed to the client."""
+    pipe, long = tmp_path / "pipe", tmp_path / "long"
+    os.mkfifo(pipe)
+    with long.open("wb") as file:
+        file.truncate(1 << 26)
+    for path, said in (
+        (pipe, "is no regular file"),
+        (Path("/dev/zero"), "is no regular file"),
+        (long, "has more than"),
+    ):
+        for read in (namespace_of, configuration_of):
+            with pytest.raises(ApiError, match=f"--kubeconfig {path} {said}"):
                 read(KubernetesOptions(kubeconfig=path))
 
 

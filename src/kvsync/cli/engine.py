@@ -237,10 +237,11 @@ def _host_and_port(listen: str) -> tuple[str, int]:
 
 def _token(token_file: Path | None) -> str | None:
     from kvsync.errors import ConfigError
+    from kvsync.files import read_secret
 
     if token_file is None:
         return os.environ.get(_TOKEN_VARIABLE) or None
     try:
-        return token_file.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--token-file {token_file} cannot be read: {error}; give a file with one line") from error
+        return read_secret(token_file, "--token-file", "give a file with one line").decode()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"--token-file {token_file} is no UTF-8 text; give a file with one line") from error

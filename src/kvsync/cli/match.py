@@ -15,12 +15,14 @@ import typer
 
 from kvsync.cli.texts import check_text
 from kvsync.errors import ConfigError, KvsyncError
+from kvsync.files import read_file
 
 if TYPE_CHECKING:
     from kvsync.stream.capture import Capture
     from kvsync.types import ExtraKey, Match
 
 TOKEN_BYTES = 4
+TOKENS_BYTES_MAX = 256 * 1024 * 1024
 TOKEN_MAX = 2**32 - 1
 PLACE_MAX = 2**63 - 1
 SHOWN = 24
@@ -112,10 +114,7 @@ def read_tokens(path: Path) -> array[int]:
     JSON is what begins with `[`, after a byte order mark or white space, and has no zero byte: of raw ids below 2**24
     each has one. Printable text that is no JSON array is refused, and so is an empty file.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"--tokens {path} cannot be read: {error.strerror}; give a readable file") from error
+    data = read_file(path, f"--tokens {path}", TOKENS_BYTES_MAX, "give a file with one prompt's token ids")
     if not data:
         raise ConfigError(
             f"--tokens {path} is empty; give a JSON array of token ids ([] for an empty prompt) or raw uint32"

@@ -12,6 +12,7 @@ import typer
 
 from kvsync.cli.texts import check_text
 from kvsync.errors import ConfigError, TokenizeError
+from kvsync.files import read_file, read_open
 
 if TYPE_CHECKING:
     from kvsync.serve.tokenizing import Text
@@ -285,16 +286,11 @@ def _decoded(backend: Backend, ids: array[int]) -> str | None:
 
 
 def _read(path: Path, flag: str) -> str:
-    try:
-        if str(path) == "-":
-            data = sys.stdin.buffer.read(INPUT_BYTES_MAX + 1)
-        else:
-            with path.open("rb") as opened:
-                data = opened.read(INPUT_BYTES_MAX + 1)
-    except OSError as error:
-        raise ConfigError(f"{flag} {path} cannot be read: {error.strerror}; give a readable file") from error
-    if len(data) > INPUT_BYTES_MAX:
-        raise ConfigError(f"{flag} {path} has more than {INPUT_BYTES_MAX:,} bytes; give less")
+    name, remedy = f"{flag} {path}", "give a file with one prompt or chat"
+    if str(path) == "-":
+        data = read_open(sys.stdin.buffer, name, INPUT_BYTES_MAX, remedy)
+    else:
+        data = read_file(path, name, INPUT_BYTES_MAX, remedy)
     try:
         return data.decode()
     except UnicodeDecodeError as error:

@@ -22,6 +22,7 @@ from typing import Any, Final
 import yaml
 
 from kvsync.errors import ConfigError
+from kvsync.files import read_file
 from kvsync.fleet.finding import Finding
 from kvsync.fleet.live import LivePods
 from kvsync.fleet.pod import Pod, parse_pod, pod_of
@@ -64,13 +65,8 @@ KEPT: Final = "the pods that were read before stay"
 
 def read_entries(path: Path, known: bytes | None = None) -> tuple[bytes, list[Any] | None]:
     """Read the file's bytes and its list of pods: None for the bytes that are known. Raises `ConfigError`."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(BYTES_MAX + 1)
-    except OSError as error:
-        raise ConfigError(f"--pods-file {path} cannot be read ({error.strerror}); check path and rights") from error
-    if len(content) > BYTES_MAX:
-        raise ConfigError(f"--pods-file {path} has more than {BYTES_MAX} bytes; list fewer pods")
+    # No pipe: the file is read again and again.
+    content = read_file(path, f"--pods-file {path}", BYTES_MAX, "give a file that lists pods", pipe=False)
     return content, None if content == known else parse_entries(content, path)
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterable
@@ -25,9 +24,10 @@ from hashlib import blake2b
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, Self
 
-from kvsync.errors import ConfigError, FrameError
+from kvsync.errors import FrameError
+from kvsync.files import StrPath, open_handle
 from kvsync.types import Bookmark, Engine, Trust
 
 MARK = b"kvsync\x00S"
@@ -36,8 +36,6 @@ HEAD_BYTES = 24
 DIGEST_BYTES = 32
 LENGTH_BYTES = 8
 PIECE_BYTES = 1 << 20
-
-StrPath: TypeAlias = str | os.PathLike[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +177,7 @@ class SnapshotFile:
 
     def __init__(self, path: StrPath) -> None:
         self.name = f"snapshot {os.fspath(path)}"
-        self._handle = _open(path, self.name)
+        self._handle = open_handle(path, self.name, "name one that `kvsync serve --snapshot-dir` wrote", pipe=False)
         try:
             self._size = os.fstat(self._handle).st_size
             self.seed = self._read_head()
@@ -263,17 +261,6 @@ class SnapshotFile:
 
     def _damaged(self, how: str) -> FrameError:
         return FrameError(f"{self.name} is cut or damaged, {how}: start without it")
-
-
-def _open(path: StrPath, name: str) -> int:
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe would make us wait for a writer
-    except OSError as error:
-        raise ConfigError(f"{name}: {error.strerror}; name a file that can be read") from error
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
-        os.close(handle)
-        raise ConfigError(f"{name} is no regular file; name one that `kvsync serve --snapshot-dir` wrote")
-    return handle
 
 
 def _row(told: Any, at: int) -> Row:

@@ -14,6 +14,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from kvsync.errors import ConfigError
+from kvsync.files import read_secret
 from kvsync.serve.problems import Problem
 from kvsync.serve.settings import Settings
 
@@ -41,10 +42,7 @@ def token_of(settings: Settings) -> bytes | None:
 
 def read_token(path: Path, flag: str = "--token-file") -> bytes:
     """Read a file that holds a token and nothing else; `flag` is what named it."""
-    try:
-        token = path.read_bytes().strip()
-    except OSError as error:
-        raise ConfigError(f"{flag} {path} cannot be read ({error.strerror}); check path and permissions") from error
+    token = read_secret(path, flag, "give a file that holds a token and nothing else")
     check_token(token, f"{flag} {path}")
     return token
 

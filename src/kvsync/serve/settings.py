@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ByteSize, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from kvsync import files
 from kvsync.errors import ConfigError
 from kvsync.fleet import Pod, check_apart, check_pods, parse_pod, pod_of
 from kvsync.fleet.address import check_http
@@ -29,6 +30,8 @@ from kvsync.tokens.written import spec_of_table
 PREFIX = "KVSYNC_"
 OTHERS = frozenset({"KVSYNC_CONFIG", "KVSYNC_DEBUG", "KVSYNC_ENGINE_TOKEN"})
 """Variables with our prefix that are no setting of the daemon."""
+
+FILE_BYTES_MAX = 4 * 1024 * 1024
 
 REPEATED = {
     "pods": "pod",
@@ -241,9 +244,9 @@ def _check_together(settings: Settings) -> None:
 def read_file(path: Path) -> dict[str, Any]:
     """Read a TOML file of settings; unknown keys, and the token itself, are refused."""
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"--config {path} cannot be read ({error.strerror}); check the path") from error
+        document = tomllib.loads(
+            files.read_file(path, f"--config {path}", FILE_BYTES_MAX, "give a TOML file of settings").decode()
+        )
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"--config {path} is no TOML: {error}") from error
     if "token" in document:

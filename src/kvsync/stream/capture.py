@@ -23,6 +23,7 @@ from typing import Any, BinaryIO, Final, Self
 import msgpack
 
 from kvsync.errors import ClosedError, ConfigError, FrameError
+from kvsync.files import open_file
 from kvsync.stream.frames import CHANNELS, Frames
 
 logger = logging.getLogger(__name__)
@@ -123,11 +124,7 @@ def open_capture(path: str | os.PathLike[str]) -> Capture:
     Raises `ConfigError` for a file that cannot be opened and `FrameError` for one that is not a capture.
     """
     place = Path(path)
-    try:
-        file = place.open("rb")
-    except OSError as error:
-        raise ConfigError(f"capture {place} cannot be read: {error.strerror}; give a readable file") from error
-    capture = Capture(place, file)
+    capture = Capture(place, open_file(place, f"capture {place}", "give a file that `kvsync record` wrote"))
     try:
         capture.read_header()
     except FrameError:

@@ -117,7 +117,7 @@ def test_an_unreadable_file_is_the_operators_error(tmp_path: Path) -> None:
     """A name that is not there, or is a directory, is a `ConfigError` with the reason."""
     with pytest.raises(ConfigError, match="No such file"):
         open_capture(tmp_path / "nothing")
-    with pytest.raises(ConfigError, match="Is a directory"):
+    with pytest.raises(ConfigError, match="is a directory"):
         open_capture(tmp_path)
 
 

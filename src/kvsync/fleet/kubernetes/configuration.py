@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from kvsync import files
 from kvsync.errors import ConfigError
 from kvsync.fleet.kubernetes.failure import CONFIG, TEXT_MAX, ApiError, Failure
 from kvsync.fleet.kubernetes.options import NAMESPACE, SHOWN, KubernetesOptions
 
+BYTES_MAX: Final = 4 * 1024 * 1024
 NAMESPACE_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
@@ -73,7 +75,13 @@ def check_there(kubeconfig: Path | None) -> None:
 
 
 def _kubeconfig(options: KubernetesOptions) -> str | None:
-    return None if options.kubeconfig is None else str(options.kubeconfig)
+    if options.kubeconfig is None:
+        return None
+    # The client reads it anew, by its name: the files that it names lie beside it.
+    files.read_file(
+        options.kubeconfig, f"--kubeconfig {options.kubeconfig}", BYTES_MAX, "give a kubeconfig", pipe=False
+    )
+    return str(options.kubeconfig)
 
 
 def _check_server(address: str) -> None:
@@ -123,7 +131,7 @@ def _refusals() -> Iterator[None]:
         raise
     except ConfigException as error:
         raise _unusable(f"{error}; it is what --kubeconfig, KUBECONFIG or ~/.kube/config names") from error
-    except (YAMLError, OSError) as error:
+    except (ConfigError, YAMLError, OSError) as error:
         raise _unusable(str(error)) from error
     except Exception as error:
         raise _unusable(f"it has not the form of one ({type(error).__name__})") from error

@@ -139,6 +139,10 @@ def test_bytes_need_no_library() -> None:
         (["--kind", "dummy", "--chat", "none.json"], "has no messages"),
         (["--kind", "dummy", "--chat", "tools.json"], "tools.json: tools is [5]; give an array of objects"),
         (["--kind", "dummy", "--chat", "kwargs.json"], "kwargs.json: chat_template_kwargs is 'x'; give an object"),
+        (
+            ["--kind", "dummy", "--chat", "role.json"],
+            "kvsync: --chat role.json: messages[0].role is 5; give a text such",
+        ),
         (["--kind", "remote", "--prompt", "x"], "kind 'remote' needs endpoints"),
         (["--kind", "dummy", "--file", "latin1"], "is no UTF-8 text"),
         (["--prompt", "x", "--config", "kvsync.toml"], "has no [tokenizers.'org/m']; it has other"),
@@ -154,6 +158,7 @@ def test_wrong_usage_is_named(
     (tmp_path / "none.json").write_text("{}")
     (tmp_path / "tools.json").write_text('{"messages": [], "tools": [5]}')
     (tmp_path / "kwargs.json").write_text('{"messages": [], "chat_template_kwargs": "x"}')
+    (tmp_path / "role.json").write_text('[{"role": 5}]')
     (tmp_path / "latin1").write_bytes(b"\xfc")
     (tmp_path / "kvsync.toml").write_text("[tokenizers.other]\nkind = 'dummy'\n")
     result = run(*arguments)

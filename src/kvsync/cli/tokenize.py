@@ -143,7 +143,7 @@ def command(
     )
     cache = BackendCache(1)
     with cache.lease(spec) as entry, Index(seed=seed) as index:
-        ids = encode(entry.backend, asked)
+        ids = encoded(entry.backend, asked, name_of(file, chat))
         hashes = index.block_hashes(ids, model=model, lora=lora, cache_salt=salt, block_size=block_size)
         document: dict[str, Any] = {
             "model": model,
@@ -191,7 +191,7 @@ def read_input(
     try:
         text = read_openai({**document, "model": model, "cache_salt": None}, tokens_max=2**32).text
     except ValueError as error:
-        raise ConfigError(f"{given[0]}: {error}; leave it out") from error
+        raise ConfigError(f"{name_of(file, chat)}: {error}; leave it out") from error
     assert text is not None  # a text or a chat, as was seen to above
     return text
 
@@ -233,6 +233,19 @@ def encode(backend: Backend, asked: Text) -> array[int]:
     if isinstance(asked.content, str):
         return backend.encode(asked.content, add_special_tokens=asked.add_special_tokens)
     return backend.encode_chat(asked.content)
+
+
+def name_of(file: Path | None, chat: Path | None) -> str:
+    """What gave the text, as it was written: the flag, and the file if there is one."""
+    return f"--chat {chat}" if chat is not None else f"--file {file}" if file is not None else "--prompt"
+
+
+def encoded(backend: Backend, asked: Text, name: str) -> array[int]:
+    """The ids of a text or a chat; `ConfigError` where its shape is not one that becomes tokens."""
+    try:
+        return encode(backend, asked)
+    except ValueError as error:
+        raise ConfigError(f"{name}: {error}") from error
 
 
 def compared(

@@ -268,8 +268,8 @@ class _Objects:
                 if not self._feed(self._file):
                     self._check_end()
                     raise StopIteration from None
-            except (ValueError, msgpack.UnpackException, RecursionError) as error:
-                raise self._unreadable(str(error) or type(error).__name__) from error
+            except (ValueError, TypeError, msgpack.UnpackException, RecursionError) as error:  # a list may be no key
+                raise self._unreadable(_plain(error)) from error
             else:
                 self.offset = self._unpacker.tell()
                 return item
@@ -289,18 +289,40 @@ class _Objects:
         return bool(data)
 
     def _check_end(self) -> None:
-        if self.offset != self._fed:
+        if self.offset == self._fed:
+            return
+        if self.offset == 0:
             raise FrameError(
-                f"capture {self._path} is cut short: its last record starts at byte {self.offset}"
-                f" and {self._fed - self.offset} bytes of it are there; record it again, or keep its whole"
-                f" records: head -c {self.offset}"
+                f"{self._path} is not a capture: it ends within the header, after {self._fed} bytes; give a file that"
+                " `kvsync record` wrote, or record it again"
             )
+        raise FrameError(
+            f"capture {self._path} is cut short: its last record starts at byte {self.offset}"
+            f" and {self._fed - self.offset} bytes of it are there; record it again, or keep its whole"
+            f" records: head -c {self.offset}"
+        )
 
     def _unreadable(self, why: str) -> FrameError:
+        if self.offset == 0:
+            return FrameError(
+                f"{self._path} is not a capture: in place of a header map it starts with {why};"
+                " give a file that `kvsync record` wrote"
+            )
         return FrameError(
             f"capture {self._path} cannot be read from byte {self.offset} on: {why};"
-            " the file is damaged or not a capture"
+            f" the file is damaged: record it again, or keep what comes before: head -c {self.offset}"
         )
+
+
+def _plain(error: Exception) -> str:
+    """What stands there in place of a record, for a person."""
+    if isinstance(error, UnicodeDecodeError):
+        return "text that is no UTF-8"
+    if isinstance(error, msgpack.FormatError):
+        return "a byte that begins no value"
+    if isinstance(error, msgpack.StackError | RecursionError):
+        return "values nested too deep"
+    return "a value that no capture has"
 
 
 def _record(item: object, path: Path, offset: int) -> CaptureRecord:

@@ -28,7 +28,7 @@ from kvsync.errors import ConfigError
 from kvsync.fleet import PodSource, StaticPods
 from kvsync.index import Index
 from kvsync.routing import Router, policies
-from kvsync.serve import fleet
+from kvsync.serve import fleet, malformed
 from kvsync.serve.api import Api
 from kvsync.serve.auth import make_middleware, token_of
 from kvsync.serve.curve import curve_of
@@ -157,6 +157,7 @@ async def running(parts: Parts, source: PodSource, hurry: asyncio.Event | None =
             handler_cancellation=True,
             access_log=None,
             auto_decompress=False,
+            logger=malformed.logger,
             read_bufsize=READ_BYTES,
             shutdown_timeout=ENDING_S,
         )

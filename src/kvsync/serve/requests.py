@@ -209,7 +209,9 @@ def _tokens(asked: Body) -> tuple[Tokens, Text | None]:
         return array("I", asked.prompt), None
     if asked.prompt is not None:
         return NO_TOKENS, Text(asked.prompt, asked.add_special_tokens is not False)
-    return NO_TOKENS, Text(_chat(asked.messages or [], vars(asked)))
+    if not asked.messages:
+        raise Problem(400, "messages is []; give at least one message", code="empty_prompt", param="messages")
+    return NO_TOKENS, Text(_chat(asked.messages, vars(asked)))
 
 
 def _openai_tokens(document: Mapping[str, Any]) -> tuple[Tokens, Text | None]:
@@ -327,7 +329,18 @@ def _parse(body: bytes, param: str | None) -> Any:
     try:
         return json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise Problem(400, f"{param or 'the body'} is no JSON: {error}", code="invalid_json", param=param) from error
+        raise Problem(
+            400, f"{param or 'the body'} is no JSON: {_why_no_json(error)}", code="invalid_json", param=param
+        ) from error
+
+
+def _why_no_json(error: Exception) -> str:
+    """Python's words where they are of JSON or of bytes; its other two are advice to whoever runs the interpreter."""
+    if isinstance(error, (json.JSONDecodeError, UnicodeDecodeError)):
+        return str(error)
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    return f"it holds an integer of more than {sys.get_int_max_str_digits()} digits"
 
 
 def _refusal(error: ValidationError) -> Problem:

@@ -311,3 +311,25 @@ def test_token_ids_read_apart_are_the_same(tokens: list[str], comma: str, end: s
 def test_token_ids_are_only_those_of_the_body_itself(sent: bytes) -> None:
     """A list of that name elsewhere, or twice, or cut, changes nothing of the answer."""
     assert outcome(sent) == outcome_of_the_whole(sent)
+
+
+@pytest.mark.parametrize(
+    ("sent", "says"),
+    [
+        (b'{"model": ' + b"9" * 6_000 + b"}", "the body is no JSON: it holds an integer of more than 4300 digits"),
+        (b"[" * 100_000, "the body is no JSON: it is nested too deeply"),
+    ],
+    ids=["long integer", "deep"],
+)
+def test_json_beyond_what_is_read_is_told_in_our_words(sent: bytes, says: str) -> None:
+    """The interpreter's own advice is of no use to a client."""
+    with pytest.raises(Problem) as caught:
+        read_document(sent)
+    assert (caught.value.status, caught.value.message) == (400, says)
+
+
+def test_a_chat_without_a_message_is_refused() -> None:
+    """As a prompt without a token is; the field is named."""
+    with pytest.raises(Problem, match="messages is \\[\\]") as caught:
+        read_json(body(messages=[]), tokens_max=MAX)
+    assert (caught.value.status, caught.value.param) == (400, "messages")

@@ -57,7 +57,7 @@ def command(
     both sides: what the capture's engines are taken to serve, and what the prompt is for. A capture that was recorded
     with --redact has no token ids to match.
     """
-    from kvsync.cli.output import print_json
+    from kvsync.cli.output import print_json, writing
     from kvsync.cli.replay import feed
     from kvsync.index import Index
     from kvsync.stream.capture import open_capture
@@ -79,7 +79,8 @@ def command(
     if as_json:
         print_json({"engines": engines})
     else:
-        show(engines, len(prompt))
+        with writing():
+            show(engines, len(prompt))
 
 
 def check_header(capture: Capture, model: str) -> None:

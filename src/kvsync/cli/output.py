@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from kvsync.cli.eventview import hash_text
+from kvsync.errors import KvsyncError
 from kvsync.types import EngineHash, Trust
 
 if TYPE_CHECKING:
@@ -23,11 +25,24 @@ TRUST_STYLE: Mapping[str, str] = {
 }
 
 
+@contextmanager
+def writing() -> Iterator[None]:
+    """Print what is printed within, to its end; `KvsyncError` where standard output does not take it."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:  # a reader who has gone has what he wanted
+        raise
+    except OSError as error:
+        raise KvsyncError(f"standard output cannot be written: {error.strerror}; make room, or send it on") from error
+
+
 def print_json(document: Mapping[str, Any]) -> None:
     """Print a document as one line."""
     # Text of a stranger may hold lone surrogates; escaped, they are ASCII on any terminal.
-    sys.stdout.write(json.dumps(document, ensure_ascii=True, separators=(",", ":")) + "\n")
-    sys.stdout.flush()
+    text = json.dumps(document, ensure_ascii=True, separators=(",", ":")) + "\n"
+    with writing():
+        sys.stdout.write(text)
 
 
 def plural(count: int, thing: str) -> str:

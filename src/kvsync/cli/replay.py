@@ -44,7 +44,7 @@ def command(
     print nothing. Payloads have no checksum: bytes that were changed within one are not noticed as such, and what can
     no longer be decoded is counted as skipped.
     """
-    from kvsync.cli.output import print_json
+    from kvsync.cli.output import print_json, writing
     from kvsync.cli.texts import check_text
     from kvsync.errors import FrameError
     from kvsync.index import Index
@@ -67,7 +67,8 @@ def command(
         elif as_json:
             print_json(summary_json(index, replayer, frames))
         else:
-            show(index, replayer, frames)
+            with writing():
+                show(index, replayer, frames)
         if broken is not None:
             raise broken
 

@@ -128,7 +128,7 @@ def command(
 
     Example: kvsync tokenize --model org/model --base ./model --chat chat.json --compare http://127.0.0.1:8000
     """
-    from kvsync.cli.output import print_json
+    from kvsync.cli.output import print_json, writing
     from kvsync.cli.tokenize_view import show
     from kvsync.index import Index
     from kvsync.tokens.cache import BackendCache
@@ -161,7 +161,8 @@ def command(
     if as_json:
         print_json(document)
     else:
-        show(document)
+        with writing():
+            show(document)
     if compare is not None and not document["compare"]["equal"]:
         raise typer.Exit(1)
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -97,6 +98,16 @@ def test_a_terminal_of_little_encoding_shows_what_it_can() -> None:
     code = "import kvsync.cli.main as m; m.sentence = lambda e: print('\\u2026') or 'x'; m.app(['replay', '/none'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=env)
     assert (done.returncode, done.stdout) == (2, "\\u2026\n")
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_a_full_disk_behind_standard_output_is_named(flags: list[str]) -> None:
+    """One line that says it is standard output, and status 1."""
+    command = [sys.executable, "-m", "kvsync", "tokenize", "--model", "m", "--kind", "dummy", "--prompt", "x", *flags]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    said = "kvsync: standard output cannot be written: No space left on device; make room, or send it on\n"
+    assert (done.returncode, done.stderr) == (1, said)
 
 
 @pytest.mark.parametrize(

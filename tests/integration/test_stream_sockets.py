@@ -363,6 +363,8 @@ def test_a_mad_publisher_is_read_no_faster_than_its_budget(caplog: pytest.LogCap
     ):
         subscriber.add(source(loud, replay=False))
         loud.wait_for_subscriber()
+        # Else all of it may be read with the news of the connection, and nothing is left to be held back.
+        wait_until(subscriber, lambda status: status.connected)
         loud.publish_all(batches(500))
         # In the log, where it stays: a reader of `status` may come when the engine is within its budget again.
         wait_for(lambda: "frames a second" in caplog.text, lambda: subscriber.status()[ENGINE])
